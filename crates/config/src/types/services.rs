@@ -1,0 +1,168 @@
+//! The sections of the four services and of what they share.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Seconds;
+use crate::redact::redact;
+
+/// `[gateway]`: the front door, gRPC and HTTP on one port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// `host:port` for agents; port 0 takes a free one.
+    pub listen: String,
+    /// `host:port` of health and metrics.
+    pub admin_listen: String,
+    /// Whether the agents' and the admin ports may be plaintext beyond loopback.
+    pub allow_plaintext: bool,
+    /// PEM certificate chain for agents; present exactly when `tls_key` is.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM private key for agents; present exactly when `tls_cert` is.
+    pub tls_key: Option<PathBuf>,
+    /// Largest request body in bytes, after decompression.
+    pub max_body_bytes: usize,
+    /// Seconds that running calls get to finish at shutdown.
+    pub drain_seconds: u64,
+    /// Address of router-svc, `unix:///path` or `https://host:port`. None: in process or the data directory's socket.
+    pub router: Option<String>,
+    /// Address of auth-svc, as `router`.
+    pub auth: Option<String>,
+    /// Egresses by name.
+    pub transports: BTreeMap<String, Egress>,
+}
+
+/// `[gateway.transports.<name>]`: one transport service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// `in-process`, `unix:///path` or `https://host:port`.
+    pub address: String,
+}
+
+/// `[auth]`: credentials and agent keys.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    /// `unix:///path`, or `host:port` with `[tls]`. None: `<data dir>/auth-svc.sock`.
+    pub listen: Option<String>,
+    /// `host:port` of health and metrics.
+    pub admin_listen: String,
+    /// `sqlite:<path>`. None: `<data dir>/switchboard.db`.
+    pub database: Option<String>,
+    /// 32 bytes that encrypt secrets at rest. None: `<data dir>/database.key`.
+    pub key_file: Option<PathBuf>,
+    /// 32 bytes under which access tokens are sealed for transport services. None: made in memory, in one process.
+    pub seal_key_file: Option<PathBuf>,
+    /// Origin of the identity provider, without a trailing slash.
+    pub identity_url: String,
+    /// How long before its expiry an access token is refreshed.
+    pub refresh_margin: Seconds,
+    /// Proxy for the identity provider; may hold a password.
+    pub proxy: Option<String>,
+}
+
+/// `[router]`: routes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Router {
+    /// `unix:///path`, or `host:port` with `[tls]`. None: `<data dir>/router-svc.sock`.
+    pub listen: Option<String>,
+    /// `host:port` of health and metrics.
+    pub admin_listen: String,
+}
+
+/// `[transport]`: upstream calls.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transport {
+    /// `unix:///path`, or `host:port` with `[tls]`. None: `<data dir>/transport-svc.sock`.
+    pub listen: Option<String>,
+    /// `host:port` of health and metrics.
+    pub admin_listen: String,
+    /// Name of this egress in execution traces.
+    pub name: String,
+    /// 32 bytes that open sealed access tokens. None: made in memory, in one process.
+    pub seal_key_file: Option<PathBuf>,
+    /// PEM authorities trusted for upstream servers in addition to the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Time for a connection to be made, TLS included; not zero.
+    pub connect_timeout: Seconds,
+    /// Time until the upstream's response headers; not zero.
+    pub headers_timeout: Seconds,
+    /// Silence allowed in the middle of a response; not zero.
+    pub idle_timeout: Seconds,
+    /// Proxy for upstream calls; may hold a password.
+    pub proxy: Option<String>,
+}
+
+/// `[tls]`: mutual TLS between services. All three are present or none is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM authority that signs the services' and operators' certificates.
+    pub ca: Option<PathBuf>,
+    /// PEM certificate chain of this service.
+    pub cert: Option<PathBuf>,
+    /// PEM private key of this service.
+    pub key: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Whether mutual TLS can be spoken.
+    pub fn is_complete(&self) -> bool {
+        self.ca.is_some() && self.cert.is_some() && self.key.is_some()
+    }
+}
+
+/// `[telemetry]`: logs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+// `Debug` by hand where a proxy's password would be printed: a debug line of the configuration must be harmless.
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("listen", &self.listen)
+            .field("admin_listen", &self.admin_listen)
+            .field("database", &self.database)
+            .field("key_file", &self.key_file)
+            .field("seal_key_file", &self.seal_key_file)
+            .field("identity_url", &self.identity_url)
+            .field("refresh_margin", &self.refresh_margin)
+            .field("proxy", &self.proxy.as_deref().map(redact))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("listen", &self.listen)
+            .field("admin_listen", &self.admin_listen)
+            .field("name", &self.name)
+            .field("seal_key_file", &self.seal_key_file)
+            .field("ca_file", &self.ca_file)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("headers_timeout", &self.headers_timeout)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("proxy", &self.proxy.as_deref().map(redact))
+            .finish()
+    }
+}

@@ -1,0 +1,120 @@
+//! One failure: a reason from the table, the place, the next step, and what clients need beside them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{Candidate, Reason};
+
+/// Names of the services, as they stand in failures, hops and logs.
+pub mod service {
+    /// The front door.
+    pub const GATEWAY: &str = "gateway";
+    /// Routes.
+    pub const ROUTER: &str = "router-svc";
+    /// Credentials.
+    pub const AUTH: &str = "auth-svc";
+    /// Upstream calls.
+    pub const TRANSPORT: &str = "transport-svc";
+    /// The provider itself.
+    pub const UPSTREAM: &str = "upstream";
+    /// The command line.
+    pub const CLI: &str = "switchboard";
+}
+
+/// Why a call failed. The message reads alone and holds no secret.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The reason.
+    pub reason: Reason,
+    /// What happened, for a person.
+    pub message: String,
+    /// Where: one of [`service`].
+    pub service: String,
+    /// What to do next; the table's text unless the case knows better.
+    pub next_step: String,
+    /// True where the same call can succeed later without anybody changing anything.
+    pub retryable: bool,
+    /// Seconds to wait before the next try.
+    pub retry_after_seconds: Option<f64>,
+    /// Unix seconds at which the upstream's limit ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<i64>,
+    /// The account's plan as the upstream names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_type: Option<String>,
+    /// The request field at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub param: Option<String>,
+    /// Every credential that was considered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// HTTP status of the upstream's answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_status: Option<u16>,
+    /// The edge's ray id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ray_id: Option<String>,
+    /// The upstream's request id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_request_id: Option<String>,
+}
+
+impl Failure {
+    /// A failure with the table's next step and retry advice.
+    pub fn new(reason: Reason, service: &str, message: impl Into<String>) -> Self {
+        let row = reason.row();
+        Self {
+            reason,
+            message: message.into(),
+            service: service.to_owned(),
+            next_step: row.next_step.to_owned(),
+            retryable: row.retryable,
+            retry_after_seconds: row.retry_after_seconds,
+            resets_at: None,
+            plan_type: None,
+            param: None,
+            candidates: Vec::new(),
+            upstream_status: None,
+            ray_id: None,
+            upstream_request_id: None,
+        }
+    }
+
+    /// With a next step that fits this case better than the table's.
+    #[must_use]
+    pub fn next_step(mut self, text: impl Into<String>) -> Self {
+        self.next_step = text.into();
+        self
+    }
+
+    /// With the request field at fault.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<String>) -> Self {
+        self.param = Some(name.into());
+        self
+    }
+
+    /// With the seconds to wait before the next try.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: f64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// With the credentials that were considered.
+    #[must_use]
+    pub fn candidates(mut self, candidates: Vec<Candidate>) -> Self {
+        self.candidates = candidates;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.reason, self.service, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}

@@ -1,0 +1,112 @@
+//! Response bodies that keep something alive, or end something, for as long as they stream.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use domain::{Failure, Reason};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::Sleep;
+use tracing::Span;
+
+use crate::status::status_from_failure;
+
+/// Keeps a span open until the body has ended, and notes the gRPC status in it.
+pub(crate) struct SpanBody {
+    inner: Body,
+    span: Span,
+}
+
+impl SpanBody {
+    pub(crate) fn wrap(inner: Body, span: Span) -> Body {
+        Body::new(Self { inner, span })
+    }
+}
+
+/// Notes a gRPC status, wherever it stands.
+pub(crate) fn note_status(span: &Span, headers: &HeaderMap) {
+    let Some(status) = tonic::Status::from_header_map(headers) else { return };
+    span.record("rpc.grpc.status_code", status.code() as i32);
+    if status.code() != tonic::Code::Ok {
+        let failure = crate::status::failure_from_status(&status, "");
+        span.record("otel.status_code", "ERROR");
+        span.record("switchboard.reason", failure.reason.as_str());
+    }
+}
+
+impl HttpBody for SpanBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let polled = this.span.in_scope(|| Pin::new(&mut this.inner).poll_frame(cx));
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            note_status(&this.span, trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Ends a gRPC stream with DEADLINE when its time is over: the head came in time, but the rest must too.
+pub(crate) struct DeadlineBody {
+    inner: Body,
+    deadline: Pin<Box<Sleep>>,
+    service: &'static str,
+    over: bool,
+}
+
+impl DeadlineBody {
+    pub(crate) fn wrap(inner: Body, deadline: Sleep, service: &'static str) -> Body {
+        Body::new(Self { inner, deadline: Box::pin(deadline), service, over: false })
+    }
+}
+
+/// The failure of a call whose deadline passed in `service`.
+pub(crate) fn deadline_passed(service: &str) -> Failure {
+    Failure::new(Reason::Deadline, service, format!("the caller's deadline passed while {service} worked"))
+}
+
+impl HttpBody for DeadlineBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        if this.deadline.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        this.over = true;
+        let mut trailers = HeaderMap::new();
+        // Adding the status fails only for a message that is no header value, and ours is plain ASCII.
+        let _ = status_from_failure(&deadline_passed(this.service)).add_header(&mut trailers);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

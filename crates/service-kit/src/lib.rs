@@ -1,0 +1,37 @@
+//! What every service stands on: one way to listen, one client type over every way to reach a peer, one set of layers
+//! (trace, identity, deadline, panic), one mapping between failures and gRPC statuses, and the seal.
+
+pub mod admin;
+mod body;
+mod channel;
+mod convert;
+mod data_dir;
+mod health;
+mod key_file;
+mod layers;
+mod listener;
+mod mount;
+mod peer;
+mod seal;
+mod server;
+mod shutdown;
+mod status;
+mod url;
+
+pub use channel::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, hop_info};
+pub use convert::{
+    candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto, trace_from_proto, trace_to_proto,
+    usage_from_proto, usage_to_proto,
+};
+pub use data_dir::{DataDir, DataDirError, DataDirLock};
+pub use health::check_health;
+pub use key_file::{KeyFileError, SecretKey, parse_key};
+pub use layers::{ServiceLayers, hostname};
+pub use listener::{BindError, Bound, ListenAddress};
+pub use mount::{MountError, Mounted};
+pub use peer::Peer;
+pub use seal::{SealKey, SealRefusal, SealRequest, UpstreamSecret};
+pub use server::{ServeOptions, serve};
+pub use shutdown::shutdown_signal;
+pub use status::{failure_from_status, status_from_failure, status_from_failure_with_trace, trace_from_status};
+pub use url::{UpstreamUrl, UrlError};

@@ -1,0 +1,90 @@
+//! gRPC services as an axum router: what tonic's `Routes` does, but without its fallback, so that several services,
+//! each with its own layers, can stand behind one listener.
+
+use std::convert::Infallible;
+
+use axum::response::IntoResponse;
+use http::Request;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tower::{Service, ServiceExt};
+
+use crate::layers::ServiceLayers;
+
+/// gRPC services and their names.
+#[derive(Clone, Debug, Default)]
+pub struct Mounted {
+    router: axum::Router,
+    names: Vec<&'static str>,
+}
+
+/// Reflection could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the descriptors for reflection cannot be read: {0}")]
+pub struct MountError(String);
+
+impl Mounted {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With one more gRPC service.
+    #[must_use]
+    pub fn add<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Response: IntoResponse,
+        S::Future: Send + 'static,
+    {
+        let service = service.map_request(|request: Request<axum::body::Body>| request.map(Body::new));
+        self.router = self.router.route_service(&format!("/{}/{{*method}}", S::NAME), service);
+        self.names.push(S::NAME);
+        self
+    }
+
+    /// With plain HTTP routes beside the gRPC services.
+    #[must_use]
+    pub fn merge_http(mut self, http: axum::Router) -> Self {
+        self.router = self.router.merge(http);
+        self
+    }
+
+    /// With `layers` around all that was added so far.
+    #[must_use]
+    pub fn layered(mut self, layers: ServiceLayers) -> Self {
+        self.router = layers.apply(self.router);
+        self
+    }
+
+    /// Together with another service's routes, behind one listener.
+    #[must_use]
+    pub fn merge(mut self, other: Mounted) -> Self {
+        self.router = self.router.merge(other.router);
+        self.names.extend(other.names);
+        self
+    }
+
+    /// The router alone, for calls in process.
+    pub fn router(&self) -> axum::Router {
+        self.router.clone()
+    }
+
+    /// With health and reflection (v1, and v1alpha for older grpcurl), ready for a listener.
+    pub async fn listenable(self) -> Result<axum::Router, MountError> {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        for name in &self.names {
+            reporter.set_service_status(*name, tonic_health::ServingStatus::Serving).await;
+        }
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .with_service_name("grpc.health.v1.Health");
+            self.names.iter().fold(builder, |builder, name| builder.with_service_name(*name))
+        };
+        let v1 = reflection().build_v1().map_err(|e| MountError(e.to_string()))?;
+        let v1alpha = reflection().build_v1alpha().map_err(|e| MountError(e.to_string()))?;
+        Ok(self.add(health).add(v1).add(v1alpha).router)
+    }
+}
