@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use crate::tokens::now_ms;
 
@@ -66,7 +67,7 @@ pub struct RecordedRequest {
     /// The status answered; `None` if no headers were sent.
     pub status: Option<u16>,
     /// `pending`, `answered`, `streaming`, `completed`, `failed`, `ended_early`, `cut`, `reset`, `silent`,
-    /// `hangup`, `goaway`, `refused_stream`, `client_gone` or `stopped`.
+    /// `hangup`, `goaway`, `refused_stream`, `client_gone` or `dropped` (the simulator gave up the connection).
     pub outcome: String,
     /// Events given to the connection.
     pub events_sent: u64,
@@ -117,6 +118,9 @@ pub(crate) enum Kept {
     Nothing,
     /// JSON, parsed when somebody looks.
     Json(Bytes),
+    /// Anything else.
+    Text(Bytes),
+    /// A small body whose secrets have been replaced.
     Value(Value),
 }
 
@@ -131,6 +135,8 @@ struct Log {
     /// The id of the first entry.
     first: u64,
     kept_bytes: usize,
+    /// The entries before this id have no body any more.
+    bodies_from: u64,
     tokens: VecDeque<TokenRequest>,
 }
 
@@ -155,7 +161,12 @@ impl Recorder {
     }
 
     /// Remembers a request; the exchange follows it to its end.
-    pub(crate) fn open(self: &Arc<Self>, mut request: RecordedRequest, body: Kept) -> Exchange {
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        mut request: RecordedRequest,
+        body: Kept,
+        over: &CancellationToken,
+    ) -> Exchange {
         let mut log = self.lock();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         request.id = id;
@@ -169,7 +180,7 @@ impl Recorder {
         }
         log.forget_bodies();
         drop(log);
-        Exchange { recorder: Arc::clone(self), id, done: false, events: 0, bytes: 0 }
+        Exchange { recorder: Arc::clone(self), over: over.clone(), id, done: false, events: 0, bytes: 0 }
     }
 
     pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
@@ -212,15 +223,13 @@ impl Recorder {
 impl Log {
     /// Drops the oldest bodies until the rest fits.
     fn forget_bodies(&mut self) {
-        if self.kept_bytes <= KEPT_BODIES_BYTES {
-            return;
-        }
-        for entry in &mut self.entries {
+        self.bodies_from = self.bodies_from.max(self.first);
+        while self.kept_bytes > KEPT_BODIES_BYTES {
+            let place = usize::try_from(self.bodies_from - self.first).unwrap_or(usize::MAX);
+            let Some(entry) = self.entries.get_mut(place) else { return };
             self.kept_bytes -= entry.body.len();
             entry.body = Kept::Nothing;
-            if self.kept_bytes <= KEPT_BODIES_BYTES {
-                return;
-            }
+            self.bodies_from += 1;
         }
     }
 }
@@ -231,6 +240,7 @@ impl Entry {
             Kept::Nothing => None,
             Kept::Value(value) => Some(value.clone()),
             Kept::Json(bytes) => serde_json::from_slice(bytes).ok(),
+            Kept::Text(bytes) => Some(String::from_utf8_lossy(bytes).into()),
         };
         RecordedRequest { body, ..self.request.clone() }
     }
@@ -240,7 +250,7 @@ impl Kept {
     /// Only what grows with the body counts.
     fn len(&self) -> usize {
         match self {
-            Self::Json(bytes) => bytes.len(),
+            Self::Json(bytes) | Self::Text(bytes) => bytes.len(),
             Self::Nothing | Self::Value(_) => 0,
         }
     }
@@ -250,6 +260,8 @@ impl Kept {
 /// the handler or the body when the peer resets the stream or closes the connection.
 pub(crate) struct Exchange {
     recorder: Arc<Recorder>,
+    /// Tells who ended the connection: the simulator if cancelled, else the client.
+    over: CancellationToken,
     id: u64,
     done: bool,
     events: u64,
@@ -265,6 +277,13 @@ impl Exchange {
     pub(crate) fn sent(&mut self, bytes: usize, is_event: bool) {
         self.bytes += bytes as u64;
         self.events += u64::from(is_event);
+    }
+
+    /// Hands the duty to finish over to the result (the body of a stream).
+    pub(crate) fn take(&mut self) -> Self {
+        let taken = Self { recorder: Arc::clone(&self.recorder), over: self.over.clone(), ..*self };
+        self.done = true;
+        taken
     }
 
     /// The simulator is done with this request; what the client does from now on is its own affair.
@@ -289,7 +308,12 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.done {
+        if self.done {
+            return;
+        }
+        if self.over.is_cancelled() {
+            self.finish("dropped");
+        } else {
             self.recorder.clients_gone.fetch_add(1, Ordering::Relaxed);
             self.settle(|request| {
                 request.outcome = "client_gone".into();
@@ -306,8 +330,9 @@ mod tests {
     #[test]
     fn only_the_newest_are_kept_and_a_dropped_exchange_means_the_client_went() {
         let recorder = Recorder::new(2);
-        let mut exchanges: Vec<Exchange> =
-            (0..3).map(|_| recorder.open(RecordedRequest::default(), Kept::Nothing)).collect();
+        let over = CancellationToken::new();
+        let open = || recorder.open(RecordedRequest::default(), Kept::Nothing, &over);
+        let mut exchanges: Vec<Exchange> = (0..3).map(|_| open()).collect();
         exchanges[0].finish("answered");
         exchanges[1].finish("answered");
         drop(exchanges);
@@ -316,7 +341,7 @@ mod tests {
         assert_eq!((recorder.total(), recorder.clients_gone.load(Ordering::Relaxed)), (3, 1));
         recorder.clear();
         assert!(recorder.requests().is_empty());
-        let late = recorder.open(RecordedRequest::default(), Kept::Nothing);
+        let late = open();
         late.note(|request| request.status = Some(200));
         assert_eq!(recorder.requests()[0].status, Some(200));
     }

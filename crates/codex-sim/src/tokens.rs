@@ -180,7 +180,8 @@ fn jwt(payload: &Value) -> String {
 fn seal(text: &str) -> String {
     let mut signature = Vec::with_capacity(256);
     for round in 0_u8..8 {
-        signature.extend_from_slice(&Sha256::new().chain_update(KEY).chain_update([round]).chain_update(text).finalize());
+        signature
+            .extend_from_slice(&Sha256::new().chain_update(KEY).chain_update([round]).chain_update(text).finalize());
     }
     URL_SAFE_NO_PAD.encode(signature)
 }

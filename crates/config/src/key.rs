@@ -10,7 +10,19 @@ pub(crate) fn dotted<S: AsRef<str>>(path: &[S]) -> String {
 /// One part of a key, quoted where TOML asks for it.
 pub(crate) fn quoted(part: &str) -> String {
     let is_bare = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    if is_bare { part.to_owned() } else { toml::Value::from(part).to_string() }
+    if is_bare { part.to_owned() } else { basic_string(part) }
+}
+
+/// A text as TOML on one line, which the writer of the `toml` crate does not promise.
+pub(crate) fn basic_string(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 /// The path that a dotted key means; none when it is no key.
@@ -40,6 +52,7 @@ mod tests {
             (vec!["gateway", "listen"], "gateway.listen"),
             (vec!["models", "openai-codex/gpt-5.5", "name"], r#"models."openai-codex/gpt-5.5".name"#),
             (vec!["agents", "", "model"], r#"agents."".model"#),
+            (vec!["agents", "a\"\\\n\t\u{1}ü.b"], r#"agents."a\"\\\n\t\u0001ü.b""#),
         ] {
             assert_eq!(dotted(&path), key);
             assert_eq!(parse(key).expect("a key"), path);

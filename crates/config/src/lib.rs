@@ -3,7 +3,7 @@
 //! Layering stands on the `toml` crate alone, not on figment. What a user needs from an error is the line of the file,
 //! every problem at once, and one spelling for `chatgpt-codex` and `CHATGPT_CODEX`; figment keeps no lines, stops at
 //! serde's first complaint, and turns the variable `7411` into a number before anyone knows that the key is text. With
-//! a table of the keys and their types ([`schema`]) the layers are a map from path to value and source, and merging is
+//! a table of the keys and their types (`schema`) the layers are a map from path to value and source, and merging is
 //! insertion.
 //!
 //! The defaults are [`DEFAULT_FILE`], which is also the documentation. Nothing here reads the process environment or

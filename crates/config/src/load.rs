@@ -79,7 +79,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
         Ok(config) => config,
         Err(message) => {
             problems.push(Problem { source: Source::Default, key: String::new(), value: None, message });
-            return Err(ConfigError { problems });
+            return Err(ConfigError::new(problems));
         }
     };
     let reported: BTreeSet<String> = problems.iter().map(|problem| problem.key.clone()).collect();
@@ -94,7 +94,7 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigError> {
         problems.extend(written.or(candidates.first()).cloned());
     }
     if !problems.is_empty() {
-        return Err(ConfigError { problems });
+        return Err(ConfigError::new(problems));
     }
     // After the checks, so that an error shows a value as it was written.
     config.complete();

@@ -72,8 +72,20 @@ impl fmt::Display for Problem {
 /// The configuration is refused. Never empty; `Display` gives one line for every problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConfigError {
-    /// Everything that is wrong, in the order file, environment, flags, meaning.
+    /// Everything that is wrong: the file from top to bottom, then environment and flags.
     pub problems: Vec<Problem>,
+}
+
+impl ConfigError {
+    pub(crate) fn new(mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(|problem| match problem.source {
+            Source::File { line, .. } => (0, line),
+            Source::Env { .. } => (1, None),
+            Source::Flag => (2, None),
+            Source::Default => (3, None),
+        });
+        Self { problems }
+    }
 }
 
 impl fmt::Display for ConfigError {

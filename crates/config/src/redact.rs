@@ -1,11 +1,26 @@
 //! Values as they may be shown: in errors, in `config show`, in `Debug`.
 
-/// A key's value as it may be shown. URLs lose what may be secret in them; everything else is configuration, not secret.
-pub(crate) fn shown(key: &str, text: &str) -> String {
+use toml::Value;
+
+use crate::key::basic_string;
+
+/// A key's text as it may be shown. URLs lose what may be secret in them; everything else is configuration, not secret.
+fn shown(key: &str, text: &str) -> String {
     // A broken URL is shown too, so the key decides where the text does not look like one. A credential's label may
     // well be an e-mail address and stays whole.
     let is_url = key.ends_with("proxy") || key.ends_with("_url") || text.contains("://");
     if is_url { redact(text) } else { text.to_owned() }
+}
+
+/// A key's value as TOML on one line, as it may be shown.
+pub(crate) fn inline(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) => basic_string(&shown(key, text)),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(|item| inline(key, item)).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A URL without credentials, query and fragment.

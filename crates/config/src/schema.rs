@@ -140,7 +140,7 @@ pub(crate) fn nearest<S: AsRef<str>>(path: &[S]) -> Option<Vec<String>> {
     let (name, parent) = path.split_last()?;
     let name = name.as_ref();
     let siblings = children(parent);
-    let near = |known: &&&str| strsim::osa_distance(known, name) <= 1 + name.chars().count() / 3;
+    let near = |known: &&&str| **known != "*" && strsim::osa_distance(known, name) <= 1 + name.chars().count() / 3;
     let sibling = siblings.iter().filter(near).min_by_key(|known| strsim::osa_distance(known, name));
     let owned = |parts: &[S]| parts.iter().map(|part| part.as_ref().to_owned()).collect::<Vec<_>>();
     if let Some(sibling) = sibling {

@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use crate::{
     key::{dotted, quoted},
     load::Loaded,
-    redact::shown,
+    redact::inline,
     schema,
     types::Config,
 };
@@ -47,11 +47,7 @@ fn render_table(table: &Table, path: &[&str], comment: &dyn Fn(&str) -> String, 
     }
     for (name, value) in entries().filter(|(_, value)| !value.is_table()) {
         let key = dotted(&[path, &[name]].concat());
-        let value = match value {
-            Value::String(plain) => Value::from(shown(&key, plain)),
-            other => other.clone(),
-        };
-        text.push_str(&format!("{} = {value}{}\n", quoted(name), comment(&key)));
+        text.push_str(&format!("{} = {}{}\n", quoted(name), inline(&key, value), comment(&key)));
     }
     for (name, value) in entries() {
         if let Value::Table(inner) = value {

@@ -44,13 +44,15 @@ fn generated_code_is_fresh() {
     }
     let made = tempfile::tempdir().expect("a temporary directory");
     generate(made.path());
-    let mut names: Vec<_> = fs::read_dir(made.path()).expect("readable").map(|e| e.expect("entry").file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(made.path()).expect("readable").map(|e| e.expect("entry").file_name()).collect();
     names.sort();
     let mut old: Vec<_> = fs::read_dir(&checked_in).expect("readable").map(|e| e.expect("entry").file_name()).collect();
     old.sort();
     assert_eq!(names, old, "files of src/gen; run UPDATE_GENERATED=1 cargo test -p proto");
     for name in names {
-        let same = fs::read(made.path().join(&name)).expect("made") == fs::read(checked_in.join(&name)).expect("checked in");
+        let same =
+            fs::read(made.path().join(&name)).expect("made") == fs::read(checked_in.join(&name)).expect("checked in");
         assert!(same, "src/gen/{} is stale; run UPDATE_GENERATED=1 cargo test -p proto", name.display());
     }
 }

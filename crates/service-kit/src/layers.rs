@@ -132,7 +132,7 @@ fn server_span(service: &'static str, grpc: bool, request: &Request) -> Span {
 }
 
 /// Time left to the caller, from the `grpc-timeout` header: at most 8 digits and a unit.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {

@@ -15,6 +15,7 @@ mod peer;
 mod seal;
 mod server;
 mod shutdown;
+pub mod startup;
 mod status;
 mod url;
 
@@ -26,7 +27,7 @@ pub use convert::{
 pub use data_dir::{DataDir, DataDirError, DataDirLock};
 pub use health::check_health;
 pub use key_file::{KeyFileError, SecretKey, parse_key};
-pub use layers::{ServiceLayers, hostname};
+pub use layers::{ServiceLayers, grpc_timeout, hostname};
 pub use listener::{BindError, Bound, ListenAddress};
 pub use mount::{MountError, Mounted};
 pub use peer::Peer;

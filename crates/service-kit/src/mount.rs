@@ -31,6 +31,7 @@ impl Mounted {
 
     /// With one more gRPC service.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "it adds a service, as tonic's own builders say it")]
     pub fn add<S>(mut self, service: S) -> Self
     where
         S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,

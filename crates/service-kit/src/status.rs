@@ -51,7 +51,7 @@ fn build(failure: &Failure, trace: Option<&ExecutionTrace>) -> Status {
     let help = rpc::Help {
         links: vec![rpc::help::Link {
             description: shorten(&failure.next_step, 300),
-            url: format!("docs/reasons/{}.md", failure.reason),
+            url: format!("docs/reasons.md#{}", failure.reason.as_str().to_lowercase()),
         }],
     };
     details.push(any("type.googleapis.com/google.rpc.Help", &help));

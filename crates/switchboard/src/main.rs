@@ -1,2 +1,52 @@
-//! switchboard
-fn main() {}
+//! `switchboard`: the command line, and all services in one process.
+
+mod all_in_one;
+mod args;
+mod commands;
+mod control;
+mod output;
+mod simulated;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use service_kit::startup::{self, StartError};
+
+use crate::args::{Cli, Command};
+use crate::output::Failed;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match startup::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return startup::finish(Err(error)),
+    };
+    let json = cli.json;
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failed.report(json),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failed> {
+    match &cli.command {
+        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Up(args) => commands::up::run(&cli, args).await,
+        Command::Import(args) => commands::import::run(&cli, args).await,
+        Command::Login(args) => commands::login::run(&cli, args).await,
+        Command::Credentials(args) => commands::credentials::run(&cli, args).await,
+        Command::Keys(args) => commands::keys::run(&cli, args).await,
+        Command::Call(args) => commands::call::run(&cli, args).await,
+        Command::Calls(args) => commands::calls::run(&cli, args).await,
+        Command::Models(args) => commands::models::run(&cli, args).await,
+        Command::Config(args) => commands::config::run(&cli, args),
+        Command::Health => commands::health::run(&cli).await,
+        Command::Explain(args) => commands::explain::run(&cli, args).map_err(Failed::from),
+    }
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        Failed::Start(error)
+    }
+}

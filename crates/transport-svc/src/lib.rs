@@ -1,1 +1,32 @@
-//! transport-svc
+//! The upstream call, and nothing else.
+//!
+//! A caller names a target by its id; the URL comes from this service's own table, and the credential is opened only if
+//! its seal names that very origin and path. The answer is forwarded as bytes with a parser beside the stream, and every
+//! way in which an upstream request can end is one reason from the one table (`classify`).
+//!
+//! A call is one pulled stream: no task stands between the upstream and the caller, so a caller that goes away takes the
+//! upstream request with it.
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a failure is moved once per call, on the way out: boxing it would buy nothing"
+)]
+
+mod body;
+mod call;
+mod classify;
+mod cookies;
+mod egress;
+mod events;
+mod grpc;
+mod headers;
+mod open;
+mod pool;
+mod probe;
+mod progress;
+mod relay;
+mod send;
+mod service;
+mod targets;
+
+pub use service::{BuildError, TransportOptions, TransportService, build};

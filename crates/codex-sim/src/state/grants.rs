@@ -131,6 +131,11 @@ impl Grants {
         code
     }
 
+    /// Whose code it is.
+    pub(crate) fn account_of_code(&self, code: &str) -> Option<&str> {
+        self.codes.get(code).map(|grant| grant.account.account_id.as_str())
+    }
+
     /// Takes a code: whatever comes of the exchange, it is spent.
     pub(crate) fn take_code(&mut self, code: &str) -> Option<Grant> {
         let grant = self.codes.remove(code)?;
@@ -152,7 +157,11 @@ fn too_old(created_ms: u64, ttl: Duration) -> bool {
 fn user_code() -> String {
     let random = uuid::Uuid::new_v4().into_bytes();
     let letter = |byte: &u8| char::from(CODE_ALPHABET[usize::from(*byte) % CODE_ALPHABET.len()]);
-    format!("{}-{}", random[..4].iter().map(letter).collect::<String>(), random[10..14].iter().map(letter).collect::<String>())
+    format!(
+        "{}-{}",
+        random[..4].iter().map(letter).collect::<String>(),
+        random[10..14].iter().map(letter).collect::<String>()
+    )
 }
 
 #[cfg(test)]
@@ -165,7 +174,7 @@ mod tests {
         let mut grants = Grants::default();
         let (id, user_code) = grants.start_device();
         assert!(grants.poll_device(&id, &user_code, &config).is_none());
-        assert_eq!(grants.pending(config.device_ttl), [user_code.clone()]);
+        assert_eq!(grants.pending(config.device_ttl), std::slice::from_ref(&user_code));
         let typed = user_code.to_ascii_lowercase().replace('-', "");
         grants.approve(&typed, AccountSpec::default(), config.device_ttl).unwrap();
         assert!(grants.poll_device(&id, "WRONG", &config).is_none());

@@ -106,28 +106,30 @@ impl Logins {
 
     /// A new login of the account, with tokens.
     pub(crate) fn seed(&mut self, seed: &SeedLogin, default_ttl: Duration) -> SeededLogin {
-        let spec = AccountSpec {
-            account_id: seed.account_id.clone(),
-            email: seed.email.clone(),
-            plan: seed.plan.clone(),
-        };
+        let spec =
+            AccountSpec { account_id: seed.account_id.clone(), email: seed.email.clone(), plan: seed.plan.clone() };
         let login = self.open(spec);
         self.issue(login, seed.access_ttl.unwrap_or(default_ttl), true)
     }
 
     /// Takes tokens from elsewhere as those of a login.
     pub(crate) fn adopt(&mut self, tokens: AdoptTokens, default_ttl: Duration) -> Result<usize, StateError> {
-        let claims = [&tokens.access_token, &tokens.id_token].into_iter().flatten().find_map(|t| tokens::read_claims(t));
+        let claims =
+            [&tokens.access_token, &tokens.id_token].into_iter().flatten().find_map(|t| tokens::read_claims(t));
         let known = claims.as_ref().map(|claims| &claims.account);
         let account_id = tokens.account_id.or_else(|| known.map(|spec| spec.account_id.clone()));
         let spec = AccountSpec {
             account_id: account_id.ok_or(StateError::NoAccount)?,
-            email: tokens.email.or_else(|| known.map(|spec| spec.email.clone())).unwrap_or_else(|| "adopted@example.com".into()),
+            email: tokens
+                .email
+                .or_else(|| known.map(|spec| spec.email.clone()))
+                .unwrap_or_else(|| "adopted@example.com".into()),
             plan: tokens.plan.or_else(|| known.map(|spec| spec.plan.clone())).unwrap_or_else(|| "plus".into()),
         };
         let login = self.open(spec);
         if let Some(token) = tokens.access_token {
-            let stated = tokens.expires_in.map(expiry).or_else(|| tokens::read_claims(&token).map(|claims| claims.expires_at));
+            let stated =
+                tokens.expires_in.map(expiry).or_else(|| tokens::read_claims(&token).map(|claims| claims.expires_at));
             self.add_access(login, token, stated.unwrap_or_else(|| expiry(default_ttl)));
         }
         if let Some(token) = tokens.refresh_token {
@@ -142,8 +144,12 @@ impl Logins {
             Some(account) => account.spec = spec,
             None => {
                 let unconstrained = || "NO_CONSTRAINT".to_owned();
-                let account =
-                    Account { spec, origin: unconstrained(), routing_override: unconstrained(), used_percent: (42.0, 12.0) };
+                let account = Account {
+                    spec,
+                    origin: unconstrained(),
+                    routing_override: unconstrained(),
+                    used_percent: (42.0, 12.0),
+                };
                 self.accounts.insert(account_id.clone(), account);
             }
         }

@@ -8,6 +8,7 @@ mod rules;
 mod types;
 
 use std::{
+    fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,12 +19,12 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::types::{AdoptTokens, LoginStats, SeedLogin, SeededLogin, StateError, Stats};
+use self::{grants::Grants, logins::Logins, rules::Rules};
 pub(crate) use self::{
     grants::RedirectRule,
     logins::{AccessCheck, Account, RefreshRefusal},
     rules::key_label,
 };
-use self::{grants::Grants, logins::Logins, rules::Rules};
 use crate::{
     config::{AccountSpec, SimConfig},
     identity::fault::TokenScenario,
@@ -63,6 +64,12 @@ pub(crate) struct Counters {
     pub(crate) failed_handshakes: AtomicU64,
     pub(crate) open_streams: AtomicU64,
     pub(crate) total_streams: AtomicU64,
+}
+
+impl fmt::Debug for SimState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimState").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 impl SimState {

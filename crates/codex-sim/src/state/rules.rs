@@ -74,12 +74,12 @@ impl Rules {
 
     /// A key may be named by itself or by its label.
     fn target(&self, target: &str) -> String {
-        self.keys.get(target).cloned().unwrap_or_else(|| target.to_owned())
+        if target.starts_with("sk-") { key_label(target) } else { target.to_owned() }
     }
 }
 
 fn set<T>(rules: &mut HashMap<String, Rule<T>>, target: String, value: Option<T>, remaining: Option<u32>) {
-    match value {
+    match value.filter(|_| remaining != Some(0)) {
         Some(value) => {
             rules.insert(target, Rule { value, remaining });
         }

@@ -9,7 +9,7 @@ pub(crate) mod urls;
 use crate::{
     key::dotted,
     problem::{Problem, Source},
-    redact::shown,
+    redact::inline,
     types::Config,
 };
 
@@ -70,6 +70,6 @@ impl Findings {
 /// A problem with a key and, where it is the point, its text.
 fn problem(key: &[&str], text: Option<&str>, message: impl Into<String>) -> Problem {
     let key = dotted(key);
-    let value = text.map(|text| toml::Value::from(shown(&key, text)).to_string());
+    let value = text.map(|text| inline(&key, &text.into()));
     Problem { source: Source::Default, key, value, message: message.into() }
 }

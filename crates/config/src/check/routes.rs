@@ -28,7 +28,7 @@ fn check_targets(config: &Config, findings: &mut Findings) {
         let kind = TargetKind::built_in(id).unwrap_or(TargetKind::Custom);
         urls::check_base(id, kind, &target.base_url, findings);
         if let Some(backend_url) = &target.backend_url {
-            urls::check_backend(id, backend_url, findings);
+            urls::check_backend(id, kind, backend_url, findings);
         }
         check_api(id, kind, target, findings);
         check_headers(id, target, findings);
@@ -46,7 +46,10 @@ fn check_kind(id: &str, kind: TargetKind, findings: &mut Findings) {
         None if kind != TargetKind::Custom => findings.text(
             &key,
             kind.as_str(),
-            format!("the targets of the built-in kinds are chatgpt-codex and openai-api; {id} can only be of kind \"custom\""),
+            format!(
+                "the targets of the built-in kinds are chatgpt-codex and openai-api; {id} can only be of kind \
+                 \"custom\""
+            ),
         ),
         _ => {}
     }
@@ -112,11 +115,11 @@ fn check_binding(config: &Config, name: &str, provider: &Provider, findings: &mu
         return;
     }
     let message = if is_codex {
-        "the target chatgpt-codex takes subscription credentials only: use realm = \"subscription\", or target = \"openai-api\" for API keys".to_owned()
+        "the target chatgpt-codex takes subscription credentials only: use realm = \"subscription\", or \
+         target = \"openai-api\" for API keys"
+            .to_owned()
     } else {
-        format!(
-            "subscription credentials bind only to the target chatgpt-codex: use that, or realm = \"api-key\" for {target}"
-        )
+        format!("subscription credentials bind only to the target chatgpt-codex; with {target} use realm = \"api-key\"")
     };
     findings
         .pair(problem(&realm_key, Some(realm.as_str()), message.clone()), problem(&target_key, Some(target), message));

@@ -38,14 +38,12 @@ pub(super) fn check_base(id: &str, kind: TargetKind, text: &str, findings: &mut 
     }
     let host = host(&url);
     if is_chatgpt(&host) && kind != TargetKind::ChatgptCodex {
-        let message = format!(
-            "{host} is reached only through the target chatgpt-codex ({CODEX_URL}): give the provider target = \"chatgpt-codex\""
-        );
-        return findings.text(&key, text, message);
+        return findings.text(&key, text, only_codex(&host));
     }
     if is_chatgpt(&host) && !has_path(&url, "/backend-api/codex") {
         let message = format!(
-            "any other path on {host} is answered with an HTML 403 page that looks like a login problem and is none; use \"{CODEX_URL}\""
+            "any other path on {host} is answered with an HTML 403 page that looks like a login problem and is none; \
+             use \"{CODEX_URL}\""
         );
         return findings.text(&key, text, message);
     }
@@ -62,15 +60,25 @@ pub(super) fn check_base(id: &str, kind: TargetKind, text: &str, findings: &mut 
 }
 
 /// A target's account endpoints.
-pub(super) fn check_backend(id: &str, text: &str, findings: &mut Findings) {
+pub(super) fn check_backend(id: &str, kind: TargetKind, text: &str, findings: &mut Findings) {
     let key = ["targets", id, "backend_url"];
     let Some(url) = parse(&key, text, CODEX_BACKEND_URL, findings) else { return };
     let host = host(&url);
+    if is_chatgpt(&host) && kind != TargetKind::ChatgptCodex {
+        return findings.text(&key, text, only_codex(&host));
+    }
     if is_chatgpt(&host) && !has_path(&url, "/backend-api") {
         let message = format!("the account endpoints of {host} stand below /backend-api; use \"{CODEX_BACKEND_URL}\"");
         return findings.text(&key, text, message);
     }
     check_encrypted(&key, text, &url, findings);
+}
+
+fn only_codex(host: &str) -> String {
+    format!(
+        "{host} is reached only through the target chatgpt-codex ({CODEX_URL}): give the provider \
+         target = \"chatgpt-codex\""
+    )
 }
 
 /// The identity provider.

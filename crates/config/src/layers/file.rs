@@ -15,45 +15,35 @@ use crate::{
 };
 
 impl Layers {
-    /// Lay a file over what is there.
-    pub(crate) fn add_file(&mut self, path: &Path) {
+    /// Lay a file over what is there. Whether it could be read at all.
+    pub(crate) fn add_file(&mut self, path: &Path) -> bool {
         let source = |line, column| Source::File { path: path.to_owned(), line, column };
-        let broken = |source, message| Problem { source, key: String::new(), value: None, message };
-        let bytes = match std::fs::read(path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return self.problems.push(broken(source(None, None), "no such file".to_owned()));
-            }
-            Err(error) => return self.problems.push(broken(source(None, None), format!("cannot be read: {error}"))),
-        };
-        match String::from_utf8(bytes) {
+        match read(path) {
             Ok(text) => self.add_document(&text, |line, column| source(Some(line), column)),
-            Err(error) => {
-                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-                self.problems.push(broken(source(Some(line), None), "not UTF-8 text".to_owned()));
-            }
+            Err((line, message)) => self.reject_document(source(line, None), message),
         }
     }
 
     /// Lay a TOML text over what is there; `source` makes a source from a line and, for what is no TOML, a column.
-    pub(super) fn add_document(&mut self, text: &str, source: impl Fn(usize, Option<usize>) -> Source) {
+    pub(super) fn add_document(&mut self, text: &str, source: impl Fn(usize, Option<usize>) -> Source) -> bool {
         match DeTable::parse(text) {
             Ok(table) => {
-                self.add_entries(table.get_ref(), &mut Vec::new(), &|span| source(position(text, span).0, None))
+                let source_of = |span| source(position(text, span).0, None);
+                self.add_entries(table.get_ref(), &mut Vec::new(), &source_of);
+                true
             }
             Err(error) => {
                 let (line, column) = position(text, error.span().unwrap_or_default());
                 // Not the error's `Display`: it quotes the line, which may hold a password.
                 let message = format!("not TOML: {}", error.message().replace('\n', ", "));
-                self.problems.push(Problem {
-                    source: source(line, Some(column)),
-                    key: String::new(),
-                    value: None,
-                    message,
-                });
+                self.reject_document(source(line, Some(column)), message)
             }
         }
+    }
+
+    fn reject_document(&mut self, source: Source, message: String) -> bool {
+        self.problems.push(Problem { source, key: String::new(), value: None, message });
+        false
     }
 
     fn add_entries(&mut self, table: &DeTable<'_>, path: &mut Vec<String>, source: &dyn Fn(Range<usize>) -> Source) {
@@ -67,7 +57,10 @@ impl Layers {
                     self.add_entries(inner, path, source);
                 }
                 (Found::Table, _) => {
-                    let message = format!("expected a table with {}", schema::children(path).join(", "));
+                    let message = match schema::children(path).as_slice() {
+                        ["*"] => "expected a table with one table for each name".to_owned(),
+                        known => format!("expected a table with {}", known.join(", ")),
+                    };
                     self.refuse(source_here, path, plain(value).as_ref(), message);
                 }
                 (Found::Key(kind), _) => match plain(value) {
@@ -78,6 +71,18 @@ impl Layers {
             path.pop();
         }
     }
+}
+
+/// The text of a file, or what is wrong with it and, where that can be told, at which line.
+fn read(path: &Path) -> Result<String, (Option<usize>, String)> {
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => (None, "no such file".to_owned()),
+        _ => (None, format!("cannot be read: {error}")),
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        (Some(1 + valid.iter().filter(|byte| **byte == b'\n').count()), "not UTF-8 text".to_owned())
+    })
 }
 
 /// A value without its spans; none for a table, and for a number that fits no type.

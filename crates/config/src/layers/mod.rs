@@ -14,7 +14,7 @@ use toml::{Table, Value};
 use crate::{
     key,
     problem::{ConfigError, Problem, Source},
-    redact::shown,
+    redact::inline,
     schema::{self, Found, Kind},
 };
 
@@ -81,7 +81,7 @@ impl Layers {
 
     /// What was wrong, when there is no point in going on.
     pub(crate) fn into_error(self) -> ConfigError {
-        ConfigError { problems: self.problems }
+        ConfigError::new(self.problems)
     }
 
     /// Lay one value over what is there, if it is of the right type.
@@ -105,7 +105,7 @@ impl Layers {
 
     fn refuse(&mut self, source: Source, path: &[String], value: Option<&Value>, message: String) {
         let key = key::dotted(path);
-        let value = value.map(|value| shown(&key, &value.to_string()));
+        let value = value.map(|value| inline(&key, value));
         self.problems.push(Problem { source, key, value, message });
     }
 }

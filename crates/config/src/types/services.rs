@@ -34,8 +34,8 @@ pub struct Gateway {
 }
 
 /// `[gateway.transports.<name>]`: one transport service.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Egress {
     /// `in-process`, `unix:///path` or `https://host:port`.
     pub address: String,

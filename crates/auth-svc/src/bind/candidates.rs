@@ -1,0 +1,84 @@
+//! Which credentials are considered, and in which order.
+
+use domain::CandidateReason;
+use proto::auth::v1::Wanted;
+
+use super::judge::Refusal;
+use crate::store::{Credential, Kind};
+
+/// Something to consider.
+pub(super) enum Entry {
+    /// A stored credential that the lists allow.
+    Stored(Box<Credential>),
+    /// Something that is not even looked at, by its label.
+    Refused(String, Refusal),
+}
+
+/// Every candidate of a route: those on the agent's list in its order, else the provider's in theirs; then what the
+/// lists name in vain; then what they leave out.
+pub(super) fn entries(stored: Vec<Credential>, wanted: &Wanted) -> Vec<Entry> {
+    let (mut own, foreign): (Vec<_>, Vec<_>) = stored.into_iter().partition(|c| c.provider == wanted.provider);
+    let mut entries = Vec::new();
+    let mut named: Vec<&str> = Vec::new();
+    for label in wanted.credentials.iter().chain(&wanted.key_credentials) {
+        let by_agent = wanted.credentials.contains(label);
+        // A key's own list has no order: what it allows follows below.
+        let here = own.iter().position(|c| c.label == *label);
+        if named.contains(&label.as_str()) || (here.is_some() && !by_agent) {
+            continue;
+        }
+        named.push(label);
+        entries.push(match here {
+            Some(at) => allowed(own.remove(at), wanted),
+            None => Entry::Refused(label.clone(), not_here(&foreign, label, wanted)),
+        });
+    }
+    entries.extend(own.into_iter().map(|credential| allowed(credential, wanted)));
+    if entries.is_empty() {
+        entries.push(Entry::Refused("-".to_owned(), none_at_all(wanted)));
+    }
+    entries
+}
+
+fn allowed(credential: Credential, wanted: &Wanted) -> Entry {
+    let outside = |list: &[String]| !list.is_empty() && !list.contains(&credential.label);
+    let refusal = if outside(&wanted.credentials) {
+        format!("it is not on the list of agent {} ([agents.{}] credentials)", wanted.agent, wanted.agent)
+    } else if outside(&wanted.key_credentials) {
+        "it is not on the list of the caller's agent key".to_owned()
+    } else {
+        return Entry::Stored(Box::new(credential));
+    };
+    Entry::Refused(credential.label, Refusal::new(CandidateReason::NotAllowed, refusal))
+}
+
+fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
+    let Some(other) = foreign.iter().find(|c| c.label == label) else {
+        let detail = "there is no credential of this name; `switchboard credentials list` shows what there is";
+        return Refusal::new(CandidateReason::Missing, detail);
+    };
+    let realm = match other.kind {
+        Kind::OAuth => "subscription",
+        Kind::ApiKey => "api-key",
+    };
+    if realm == wanted.realm {
+        let detail = format!("it belongs to provider {}, not to {}", other.provider, wanted.provider);
+        return Refusal::new(CandidateReason::Missing, detail);
+    }
+    let detail = format!(
+        "it belongs to provider {} and bills realm {realm}; this route bills {}, and only a fallback list may leave that",
+        other.provider, wanted.realm
+    );
+    Refusal::new(CandidateReason::WrongRealm, detail)
+}
+
+fn none_at_all(wanted: &Wanted) -> Refusal {
+    let how = match wanted.realm.as_str() {
+        "subscription" => {
+            "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`".into()
+        }
+        _ => format!("`switchboard login api-key --provider {}`", wanted.provider),
+    };
+    let detail = format!("there is no credential of provider {}; add one: {how}", wanted.provider);
+    Refusal::new(CandidateReason::Missing, detail)
+}

@@ -1,0 +1,88 @@
+//! From the candidates' reasons to the one reason of the whole.
+
+use domain::{CandidateReason, Failure, Reason, service};
+
+use super::Considered;
+use super::judge::{Refusal, Route};
+use crate::store::{LatchKind, RestKind};
+
+/// Why no credential was bound. `considered` holds no eligible one.
+pub(super) fn overall(route: &Route<'_>, considered: &[Considered], now_ms: i64) -> Failure {
+    let refusals: Vec<&Refusal> = considered.iter().filter_map(|one| one.refusal.as_ref()).collect();
+    let mut failure = rests(considered, now_ms)
+        .or_else(|| refresh_failed(&refusals, now_ms))
+        .unwrap_or_else(|| Failure::new(latched(&refusals), service::AUTH, ""));
+    failure.message = message(route, considered);
+    failure.candidates = considered.iter().map(|one| one.candidate.clone()).collect();
+    failure
+}
+
+fn message(route: &Route<'_>, considered: &[Considered]) -> String {
+    let each: Vec<String> = considered
+        .iter()
+        .map(|one| {
+            let reason = one.candidate.reason.map_or("", CandidateReason::as_str);
+            let detail = one.candidate.detail.as_deref().unwrap_or_default();
+            format!("{}: {reason} ({detail})", one.candidate.credential)
+        })
+        .collect();
+    let model = if route.model.is_empty() { "*" } else { route.model };
+    format!("no usable credential for {}/{model} ({}): {}", route.provider, route.realm, each.join("; "))
+}
+
+/// At least one rests: the limit that ends first is what the caller waits for.
+fn rests(considered: &[Considered], now_ms: i64) -> Option<Failure> {
+    let resting = considered.iter().filter_map(|one| Some((one.refusal.as_ref()?.rest?, one.plan.as_ref())));
+    let ((kind, until_ms), plan) = resting.min_by_key(|((_, until_ms), _)| *until_ms)?;
+    let reason = if kind == RestKind::UsageLimit { Reason::UsageLimit } else { Reason::RateLimited };
+    let mut failure = Failure::new(reason, service::AUTH, "").retry_after(seconds_until(until_ms, now_ms));
+    if kind == RestKind::UsageLimit {
+        // Rounded up: a client that comes back at this very second must not come too early.
+        failure.resets_at = Some((until_ms + 999).div_euclid(1000));
+        failure.plan_type = plan.cloned();
+    }
+    Some(failure)
+}
+
+fn refresh_failed(refusals: &[&Refusal], now_ms: i64) -> Option<Failure> {
+    let failed = refusals.iter().filter(|refusal| refusal.reason == CandidateReason::RefreshFailed);
+    let first = failed.min_by_key(|refusal| refusal.retry_at_ms.unwrap_or(i64::MAX))?;
+    let mut failure = Failure::new(Reason::IdentityUnavailable, service::AUTH, "");
+    if let Some(at) = first.retry_at_ms {
+        failure.retry_after_seconds = Some(seconds_until(at, now_ms));
+    }
+    Some(failure)
+}
+
+/// Whether new logins are the only thing that is missing.
+fn latched(refusals: &[&Refusal]) -> Reason {
+    let mut relevant = refusals.iter().filter(|refusal| !beside_the_point(refusal.reason)).peekable();
+    if relevant.peek().is_none() {
+        return Reason::CredentialNotBound;
+    }
+    let latches: Option<Vec<LatchKind>> = relevant.map(|refusal| refusal.latch).collect();
+    match latches {
+        None => Reason::CredentialNotBound,
+        Some(latches) if latches.iter().all(|latch| *latch == LatchKind::Rejected) => Reason::CredentialRejected,
+        Some(_) => Reason::CredentialNeedsLogin,
+    }
+}
+
+/// Reasons of candidates that this route would not use in any state.
+fn beside_the_point(reason: CandidateReason) -> bool {
+    match reason {
+        CandidateReason::WrongRealm | CandidateReason::NotAllowed | CandidateReason::Missing => true,
+        CandidateReason::Undecryptable
+        | CandidateReason::Expired
+        | CandidateReason::NeedsLogin
+        | CandidateReason::RefreshFailed
+        | CandidateReason::Resting
+        | CandidateReason::WrongIssuer
+        | CandidateReason::NotEntitled
+        | CandidateReason::Unconfirmed => false,
+    }
+}
+
+fn seconds_until(unix_ms: i64, now_ms: i64) -> f64 {
+    (unix_ms - now_ms).max(0) as f64 / 1000.0
+}

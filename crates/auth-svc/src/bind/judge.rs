@@ -1,0 +1,222 @@
+//! The rules for one credential: pure, so that they can be read and tested as a table.
+
+use domain::CandidateReason;
+
+use crate::refresh::{Note, can_refresh, issued_by};
+use crate::store::{Credential, Kind, Latch, LatchKind, RestKind, Secrets};
+
+/// A token that does not say when it expires is taken for good this long after its last refresh, in seconds (facts of
+/// Codex CLI: 8 days).
+const UNDATED_LIFE_S: i64 = 8 * 24 * 3600;
+
+/// What a credential is wanted for.
+pub(super) struct Route<'a> {
+    /// Provider.
+    pub(super) provider: &'a str,
+    /// Upstream model name.
+    pub(super) model: &'a str,
+    /// Realm, by its name.
+    pub(super) realm: &'a str,
+    /// The kind of credential that bills this realm.
+    pub(super) kind: Kind,
+    /// Target id.
+    pub(super) target: &'a str,
+    /// True if the target is the Codex backend.
+    pub(super) codex: bool,
+    /// Origin of the identity provider.
+    pub(super) identity: &'a str,
+    /// How long before its expiry a token is refreshed, in seconds.
+    pub(super) margin_s: i64,
+}
+
+/// Whether a credential can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Verdict {
+    /// Now.
+    Usable,
+    /// After a refresh. `alive`: if that fails for now, its token is good still.
+    Refresh {
+        /// Whether the token is valid now.
+        alive: bool,
+    },
+    /// Not.
+    No(Refusal),
+}
+
+/// Why a credential is not used.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Refusal {
+    /// The reason.
+    pub(super) reason: CandidateReason,
+    /// For a person, with its next step.
+    pub(super) detail: String,
+    /// The rest: its kind, and Unix milliseconds at which it ends.
+    pub(super) rest: Option<(RestKind, i64)>,
+    /// The latch.
+    pub(super) latch: Option<LatchKind>,
+    /// Unix milliseconds at which a refresh that failed is tried again.
+    pub(super) retry_at_ms: Option<i64>,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: CandidateReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), rest: None, latch: None, retry_at_ms: None }
+    }
+
+    pub(super) fn latched(&self, kind: LatchKind) -> bool {
+        self.latch == Some(kind)
+    }
+}
+
+/// Can `credential` be used for `route` now? The order of the rules is the order in which a person would mend them:
+/// what can never fit first, what passes by itself last.
+pub(super) fn judge(credential: &Credential, note: Option<&Note>, route: &Route<'_>, now_ms: i64) -> Verdict {
+    let refusal = misfit(credential, route)
+        .or_else(|| undecryptable(credential))
+        .or_else(|| credential.latch.as_ref().map(|latch| latched(credential, latch)))
+        .or_else(|| resting(credential, route, now_ms));
+    match refusal {
+        Some(refusal) => Verdict::No(refusal),
+        None if credential.kind == Kind::ApiKey => Verdict::Usable,
+        None => freshness(credential, note, route, now_ms),
+    }
+}
+
+/// What no waiting and no login changes: the wrong realm, target or issuer.
+fn misfit(credential: &Credential, route: &Route<'_>) -> Option<Refusal> {
+    use CandidateReason::{WrongIssuer, WrongRealm};
+    let refuse = |reason, detail| Some(Refusal::new(reason, detail));
+    match (credential.kind, route.kind) {
+        (Kind::ApiKey, Kind::OAuth) => refuse(
+            WrongRealm,
+            format!(
+                "it is an API key, and {} is billed to a subscription; log in: `switchboard login codex`",
+                route.provider
+            ),
+        ),
+        (Kind::OAuth, Kind::ApiKey) => refuse(
+            WrongRealm,
+            format!(
+                "it is a subscription's login, and {provider} is billed to an API key; add one: \
+                 `switchboard login api-key --provider {provider}`",
+                provider = route.provider
+            ),
+        ),
+        (Kind::OAuth, Kind::OAuth) if !route.codex => refuse(
+            WrongRealm,
+            format!("a subscription's login is sent to chatgpt-codex only, never to target {}", route.target),
+        ),
+        (Kind::ApiKey, Kind::ApiKey) if route.codex => {
+            refuse(WrongRealm, format!("an API key is never sent to the Codex backend (target {})", route.target))
+        }
+        (Kind::OAuth, Kind::OAuth) if !issued_by(credential, route.identity) => refuse(
+            WrongIssuer,
+            format!(
+                "it was issued by {}, and [auth] identity_url is {}; log in there: `switchboard login codex`",
+                credential.issuer.as_deref().unwrap_or("an unknown issuer"),
+                route.identity
+            ),
+        ),
+        _ => None,
+    }
+}
+
+fn undecryptable(credential: &Credential) -> Option<Refusal> {
+    match &credential.secrets {
+        Secrets::Undecryptable { detail } => Some(Refusal::new(CandidateReason::Undecryptable, detail.clone())),
+        Secrets::Present { .. } => None,
+    }
+}
+
+fn latched(credential: &Credential, latch: &Latch) -> Refusal {
+    let again = match credential.kind {
+        Kind::OAuth if credential.borrowed => "import it again from its other holder",
+        Kind::OAuth => "log in again: `switchboard login codex`",
+        Kind::ApiKey => "store a new key: `switchboard login api-key`",
+    };
+    let mut refusal = Refusal::new(CandidateReason::NeedsLogin, format!("{}; {again}", latch.detail));
+    refusal.latch = Some(latch.kind);
+    refusal
+}
+
+/// The rest in force that ends last, and what to do about it.
+fn resting(credential: &Credential, route: &Route<'_>, now_ms: i64) -> Option<Refusal> {
+    let rest = credential
+        .rests
+        .iter()
+        .filter(|rest| rest.covers(route.model, now_ms))
+        // What an account may not use stays so: it is the better answer.
+        .max_by_key(|rest| (rest.kind == RestKind::NotEntitled, rest.until_ms))?;
+    let until = timestamp(rest.until_ms);
+    let (reason, detail) = match rest.kind {
+        RestKind::NotEntitled => (
+            CandidateReason::NotEntitled,
+            format!("its account may not use {}; asked again after {until}. Use another model or account", route.model),
+        ),
+        RestKind::UsageLimit => {
+            let plan = credential.plan.as_deref().map(|plan| format!(" of plan {plan}")).unwrap_or_default();
+            (CandidateReason::Resting, format!("the usage limit{plan} is reached; it rests until {until}"))
+        }
+        RestKind::RateLimited => (CandidateReason::Resting, format!("too many requests; it rests until {until}")),
+    };
+    let mut refusal = Refusal::new(reason, detail);
+    refusal.rest = (rest.kind != RestKind::NotEntitled).then_some((rest.kind, rest.until_ms));
+    Some(refusal)
+}
+
+/// Unix seconds at which the access token ends; `None` if nothing tells.
+pub(crate) fn expiry_s(credential: &Credential) -> Option<i64> {
+    credential.access_expires_at.or_else(|| credential.last_refresh.map(|at| at.saturating_add(UNDATED_LIFE_S)))
+}
+
+fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, now_ms: i64) -> Verdict {
+    let now_s = now_ms / 1000;
+    let rejected = note.is_some_and(|note| note.rejected);
+    let has_token = credential.secrets.upstream().is_some();
+    let expires = expiry_s(credential);
+    let alive = has_token && !rejected && expires.is_none_or(|at| at > now_s);
+    let due = expires.is_some_and(|at| at <= now_s.saturating_add(margin_s(credential, at, route)));
+    if alive && !due {
+        return Verdict::Usable;
+    }
+    if let Err(why) = can_refresh(credential, route.identity) {
+        if alive {
+            return Verdict::Usable;
+        }
+        let ended = if has_token { "its access token has expired" } else { "it has no access token" };
+        let detail = format!("{ended}, and {why}; log in again: `switchboard login codex`");
+        return Verdict::No(Refusal::new(CandidateReason::Expired, detail));
+    }
+    match note.filter(|note| note.retry_at_ms > now_ms) {
+        Some(_) if alive => Verdict::Usable,
+        Some(note) => Verdict::No(failed(note)),
+        None => Verdict::Refresh { alive },
+    }
+}
+
+/// How long before its end a token is refreshed: never more than half its life, or a short-lived one would be
+/// refreshed at every call.
+fn margin_s(credential: &Credential, expires: i64, route: &Route<'_>) -> i64 {
+    match credential.last_refresh {
+        Some(at) if expires > at => route.margin_s.min((expires - at) / 2),
+        _ => route.margin_s,
+    }
+}
+
+fn failed(note: &Note) -> Refusal {
+    let what = if note.rejected { "the upstream rejected its token" } else { "its access token has expired" };
+    let detail = format!(
+        "{what}, and its refresh failed: {}; tried again after {}. The login itself is kept",
+        note.cause,
+        timestamp(note.retry_at_ms)
+    );
+    let mut refusal = Refusal::new(CandidateReason::RefreshFailed, detail);
+    refusal.retry_at_ms = Some(note.retry_at_ms);
+    refusal
+}
+
+/// A time for a person: seconds, UTC.
+pub(super) fn timestamp(unix_ms: i64) -> String {
+    jiff::Timestamp::from_second(unix_ms.div_euclid(1000))
+        .map_or_else(|_| format!("{unix_ms} ms (Unix)"), |time| time.to_string())
+}

@@ -1,0 +1,302 @@
+//! Which credential is bound to a route: one decision, used by calls and by status alike.
+
+mod candidates;
+mod failure;
+mod judge;
+mod report;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use config::{Config, TargetKind};
+use domain::{Candidate, CandidateReason, Clock, Failure, Reason, service};
+use proto::auth::v1::{Rejected, Wanted};
+use proto::transport::v1::SealedCredential;
+use secrecy::SecretString;
+use service_kit::{SealKey, SealRequest, UpstreamSecret, UpstreamUrl};
+
+use crate::refresh::{Refresher, Why};
+use crate::store::{Credential, Kind, LatchKind, Store};
+
+use candidates::{Entry, entries};
+use failure::overall;
+use judge::{Refusal, Route, Verdict, judge};
+pub(crate) use state::state;
+
+/// How long a token that a refresh after a rejection has brought is taken for that refresh's result: when it is
+/// rejected within this time, refreshing did not help, and is not done again.
+const RECOVERY_S: i64 = 600;
+/// Tries at settling one credential: a refresh that was joined late may have been for the version before.
+const TRIES: usize = 2;
+
+/// Decides.
+pub(crate) struct Binder {
+    store: Store,
+    refresher: Refresher,
+    targets: std::collections::BTreeMap<String, Target>,
+    margin_s: i64,
+    seal_key: SealKey,
+    clock: Clock,
+}
+
+/// A target as this service's own configuration has it: where its credentials may go.
+struct Target {
+    kind: TargetKind,
+    url: Result<UpstreamUrl, String>,
+}
+
+/// What was decided.
+pub(crate) struct Decision {
+    /// The bound credential.
+    pub(crate) winner: Option<Winner>,
+    /// Why none was bound.
+    pub(crate) failure: Option<Failure>,
+    /// Everything that was considered.
+    pub(crate) candidates: Vec<Candidate>,
+}
+
+/// A bound credential.
+pub(crate) struct Winner {
+    /// It.
+    pub(crate) credential: Credential,
+    /// Its token or key.
+    pub(crate) token: SecretString,
+    /// True if its token was refreshed for this decision.
+    pub(crate) refreshed: bool,
+}
+
+/// A candidate and, where it is not eligible, what the overall failure is made of.
+struct Considered {
+    candidate: Candidate,
+    refusal: Option<Refusal>,
+    plan: Option<String>,
+}
+
+impl Binder {
+    pub(crate) fn new(store: Store, refresher: Refresher, seal_key: SealKey, config: &Config, clock: Clock) -> Self {
+        let target = |target: &config::Target| Target {
+            kind: target.kind,
+            url: UpstreamUrl::parse(&target.base_url).map_err(|error| error.to_string()),
+        };
+        Self {
+            store,
+            refresher,
+            targets: config.targets.iter().map(|(id, t)| (id.clone(), target(t))).collect(),
+            margin_s: i64::try_from(config.auth.refresh_margin.as_secs()).unwrap_or(i64::MAX),
+            seal_key,
+            clock,
+        }
+    }
+
+    /// Decides, and refreshes where that is needed. An error means that nothing could be decided.
+    pub(crate) async fn decide(
+        &self,
+        wanted: &Wanted,
+        rejected: Option<&Rejected>,
+        exclude: &[String],
+    ) -> Result<Decision, Failure> {
+        let route = self.route(wanted)?;
+        // Labels of other providers matter only where a list names them.
+        let all = !wanted.credentials.is_empty() || !wanted.key_credentials.is_empty();
+        let stored = self.store.list_credentials((!all).then_some(wanted.provider.as_str())).await?;
+        let mut considered = Vec::new();
+        let mut winner = None;
+        for entry in entries(stored, wanted) {
+            let one = match entry {
+                Entry::Refused(label, refusal) => Considered::refused(label, refusal, None),
+                Entry::Stored(credential) if winner.is_some() => self.glance(&credential, &route),
+                Entry::Stored(credential) if exclude.contains(&credential.id) => self.excluded(&credential, &route),
+                Entry::Stored(credential) => {
+                    let rejected = rejected.filter(|rejected| rejected.credential_id == credential.id);
+                    let (won, one) = self.settle(*credential, &route, rejected).await?;
+                    winner = won;
+                    one
+                }
+            };
+            considered.push(one);
+        }
+        let failure = winner.is_none().then(|| overall(&route, &considered, self.clock.now_ms()));
+        Ok(Decision { winner, failure, candidates: considered.into_iter().map(|one| one.candidate).collect() })
+    }
+
+    /// The seal under which the winner travels.
+    pub(crate) fn seal(&self, winner: &Winner, target: &str, call_id: &str) -> Result<SealedCredential, Failure> {
+        let request = SealRequest {
+            credential_id: &winner.credential.id,
+            version: winner.credential.version,
+            call_id,
+            target: self.target_url(target)?,
+            now_ms: self.clock.now_ms(),
+        };
+        let secret = UpstreamSecret {
+            token: winner.token.clone(),
+            account_id: winner.credential.account_id.clone(),
+            fedramp: winner.credential.fedramp,
+        };
+        self.seal_key.seal(&request, &secret).map_err(|error| {
+            Failure::new(Reason::Internal, service::AUTH, format!("the access token cannot be sealed: {error}"))
+        })
+    }
+
+    fn target_url(&self, id: &str) -> Result<&UpstreamUrl, Failure> {
+        let invalid = |message: String| Failure::new(Reason::RequestInvalid, service::AUTH, message).param("target");
+        let target = self.targets.get(id).ok_or_else(|| {
+            let known: Vec<&str> = self.targets.keys().map(String::as_str).collect();
+            let message = format!("auth-svc's configuration has no target {id:?}; it has: {}", known.join(", "));
+            invalid(message).next_step("give auth-svc and router-svc the same [targets]")
+        })?;
+        target.url.as_ref().map_err(|error| invalid(format!("target {id}: {error}")))
+    }
+
+    fn route<'a>(&'a self, wanted: &'a Wanted) -> Result<Route<'a>, Failure> {
+        let invalid = |message: String, param: &str| {
+            Failure::new(Reason::RequestInvalid, service::AUTH, message).param(param.to_owned())
+        };
+        if wanted.provider.is_empty() {
+            return Err(invalid("the request names no provider".to_owned(), "provider"));
+        }
+        let kind = match wanted.realm.as_str() {
+            "subscription" => Kind::OAuth,
+            "api-key" => Kind::ApiKey,
+            other => {
+                let message = format!("there is no realm {other:?}: it is \"subscription\" or \"api-key\"");
+                return Err(invalid(message, "realm"));
+            }
+        };
+        self.target_url(&wanted.target)?;
+        Ok(Route {
+            provider: &wanted.provider,
+            model: &wanted.upstream_model,
+            realm: &wanted.realm,
+            kind,
+            target: &wanted.target,
+            codex: self.targets.get(&wanted.target).is_some_and(|t| t.kind == TargetKind::ChatgptCodex),
+            identity: self.refresher.origin(),
+            margin_s: self.margin_s,
+        })
+    }
+
+    fn judge(&self, credential: &Credential, route: &Route<'_>) -> Verdict {
+        let note = self.refresher.notes().get(&credential.id, credential.version);
+        judge(credential, note.as_ref(), route, self.clock.now_ms())
+    }
+
+    /// A credential whose turn did not come: it is shown as it is, and nothing is refreshed for it.
+    fn glance(&self, credential: &Credential, route: &Route<'_>) -> Considered {
+        match self.judge(credential, route) {
+            Verdict::Usable => Considered::eligible(credential, None),
+            Verdict::Refresh { alive: true } => Considered::eligible(credential, Some("refreshed when its turn comes")),
+            Verdict::Refresh { alive: false } => {
+                Considered::eligible(credential, Some("its access token has expired; refreshed when its turn comes"))
+            }
+            Verdict::No(refusal) => Considered::of(credential, refusal),
+        }
+    }
+
+    fn excluded(&self, credential: &Credential, route: &Route<'_>) -> Considered {
+        match self.judge(credential, route) {
+            Verdict::No(refusal) => Considered::of(credential, refusal),
+            Verdict::Usable | Verdict::Refresh { .. } => {
+                let detail = "it has already failed in this call and is not tried again in it";
+                Considered::of(credential, Refusal::new(CandidateReason::NotAllowed, detail))
+            }
+        }
+    }
+
+    /// Finds out whether this credential can be used now, with a refresh if it takes one.
+    async fn settle(
+        &self,
+        mut credential: Credential,
+        route: &Route<'_>,
+        rejected: Option<&Rejected>,
+    ) -> Result<(Option<Winner>, Considered), Failure> {
+        let before = credential.version;
+        let mut why = Why::Expiry;
+        if let Some(rejected) = rejected.filter(|rejected| rejected.version >= credential.version) {
+            match self.judge(&credential, route) {
+                Verdict::No(refusal) if !refusal.latched(LatchKind::Rejected) => {
+                    return Ok((None, Considered::of(&credential, refusal)));
+                }
+                _ => why = Why::Rejected,
+            }
+            if self.recoverable(&credential, rejected.version) {
+                self.refresher.notes().rejected(&credential.id, credential.version);
+                // A latch that came before the refresh is lifted by it, or by nothing.
+                credential.latch = None;
+            } else {
+                credential = self.latch_rejected(credential).await?;
+            }
+        }
+        for _ in 0..TRIES {
+            let verdict = self.judge(&credential, route);
+            let Verdict::Refresh { .. } = verdict else { break };
+            self.refresher.refresh(&credential.id, credential.version, why).await?;
+            credential = match self.store.credential_by_id(&credential.id).await? {
+                Some(credential) => credential,
+                None => {
+                    let refusal = Refusal::new(CandidateReason::Missing, "it was removed a moment ago");
+                    return Ok((None, Considered::refused(credential.label, refusal, None)));
+                }
+            };
+        }
+        let refusal = match self.judge(&credential, route) {
+            Verdict::No(refusal) => refusal,
+            Verdict::Refresh { alive: false } => {
+                Refusal::new(CandidateReason::RefreshFailed, "its refresh brought no access token that is valid now")
+            }
+            Verdict::Usable | Verdict::Refresh { alive: true } => match credential.secrets.upstream().cloned() {
+                Some(token) => {
+                    let considered = Considered::eligible(&credential, None);
+                    let refreshed = credential.version != before;
+                    return Ok((Some(Winner { credential, token, refreshed }), considered));
+                }
+                None => Refusal::new(CandidateReason::Expired, "it holds no token; log in or import it again"),
+            },
+        };
+        Ok((None, Considered::of(&credential, refusal)))
+    }
+
+    /// Is a refresh worth trying for a token that the upstream rejected?
+    fn recoverable(&self, credential: &Credential, rejected: i32) -> bool {
+        let recent = credential.last_refresh.is_some_and(|at| self.clock.now_s() - at < RECOVERY_S);
+        let tried = credential.recovery_version == Some(rejected) && recent;
+        !tried && self.refresher.can_refresh(credential).is_ok()
+    }
+
+    async fn latch_rejected(&self, credential: Credential) -> Result<Credential, Failure> {
+        let why_not = match self.refresher.can_refresh(&credential) {
+            Ok(()) => "also after a refresh".to_owned(),
+            Err(why) => format!("and it cannot be refreshed: {why}"),
+        };
+        let detail = format!("the upstream rejected its token (401), {why_not}");
+        tracing::warn!(credential = %credential.label, version = credential.version, "{detail}");
+        self.store.latch(&credential.id, credential.version, LatchKind::Rejected, &detail).await?;
+        Ok(self.store.credential_by_id(&credential.id).await?.unwrap_or(credential))
+    }
+}
+
+impl Considered {
+    fn eligible(credential: &Credential, detail: Option<&str>) -> Self {
+        let candidate = Candidate {
+            credential: credential.label.clone(),
+            eligible: true,
+            reason: None,
+            detail: detail.map(str::to_owned),
+        };
+        Self { candidate, refusal: None, plan: None }
+    }
+
+    fn of(credential: &Credential, refusal: Refusal) -> Self {
+        Self::refused(credential.label.clone(), refusal, credential.plan.clone())
+    }
+
+    fn refused(label: String, refusal: Refusal, plan: Option<String>) -> Self {
+        let candidate = Candidate {
+            credential: label,
+            eligible: false,
+            reason: Some(refusal.reason),
+            detail: Some(refusal.detail.clone()),
+        };
+        Self { candidate, refusal: Some(refusal), plan }
+    }
+}

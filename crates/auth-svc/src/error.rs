@@ -1,0 +1,130 @@
+//! Why auth-svc cannot start.
+
+use service_kit::KeyFileError;
+
+/// auth-svc cannot start. Every message names the file or setting and the cause.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A key file is missing, too open, malformed, or cannot be made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The variable does not hold a key.
+    #[error("environment variable {0} does not hold a key: 64 hex digits are needed (32 bytes)")]
+    EnvironmentKey(&'static str),
+    /// There is a database and no key to it. A new key would not open it.
+    #[error(
+        "database {database} exists, but its key file {key_file} does not, and nothing else can open it. \
+         Restore the key file from your backup, name it in [auth] key_file, or set {variable}"
+    )]
+    NoKey {
+        /// The database file.
+        database: String,
+        /// Where its key should be.
+        key_file: String,
+        /// The variable that may hold it instead.
+        variable: &'static str,
+    },
+    /// The key is that of another database.
+    #[error(
+        "database {path} was encrypted with key {database_key}, {key_source} holds key {key}. \
+         Use the key that belongs to this database; nothing was changed"
+    )]
+    WrongKey {
+        /// The database file.
+        path: String,
+        /// Id of the key that the database was encrypted with.
+        database_key: String,
+        /// Where the key at hand comes from.
+        key_source: String,
+        /// Its id.
+        key: String,
+    },
+    /// One key for two purposes.
+    #[error("{0} holds the database key; the seal key must be another one, since transport services have it too")]
+    SealKeyIsDatabaseKey(String),
+    /// There is no database, and this command does not make one.
+    #[error("database {0} does not exist; `switchboard up` makes it, [auth] database names another")]
+    Absent(String),
+    /// A setting cannot be used.
+    #[error("[{key}] {value}: {cause}")]
+    Setting {
+        /// The key, e.g. `auth.database`.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The file is damaged, or is no database of ours.
+    #[error("database {path} is damaged: {cause}. It was left as it is; restore it from a backup")]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A newer Switchboard has used it.
+    #[error(
+        "database {path} has schema version {version}, which is newer than this program knows; run the newer version"
+    )]
+    NewerSchema {
+        /// The file.
+        path: String,
+        /// Its schema version.
+        version: i64,
+    },
+    /// The file cannot be read.
+    #[error("database {path} cannot be read: {cause}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The database cannot be opened for writing: read-only, disk full, locked.
+    #[error("database {path} cannot be opened: {cause}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What SQLite said.
+        cause: String,
+    },
+    /// The database cannot be made.
+    #[error("database {path} cannot be made: {cause}")]
+    Create {
+        /// The file.
+        path: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The first agent key cannot be written.
+    #[error("agent key file {path} cannot be written: {cause}")]
+    AgentKeyFile {
+        /// The file.
+        path: String,
+        /// Why not.
+        cause: String,
+    },
+}
+
+impl BuildError {
+    /// True if the configuration is at fault and not the machine: exit code 78.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Key(key) => !matches!(key, KeyFileError::Unwritable(..) | KeyFileError::NoRandom(_)),
+            Self::EnvironmentKey(_)
+            | Self::NoKey { .. }
+            | Self::WrongKey { .. }
+            | Self::SealKeyIsDatabaseKey(_)
+            | Self::Absent(_)
+            | Self::Setting { .. } => true,
+            Self::Corrupt { .. }
+            | Self::NewerSchema { .. }
+            | Self::Unreadable { .. }
+            | Self::Open { .. }
+            | Self::Create { .. }
+            | Self::AgentKeyFile { .. } => false,
+        }
+    }
+}

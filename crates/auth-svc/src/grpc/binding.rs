@@ -1,0 +1,109 @@
+//! `BindingService`: the call path's side.
+
+use std::sync::Arc;
+
+use domain::{Failure, Reason, service};
+use proto::auth::v1 as pb;
+use proto::auth::v1::binding_service_server::BindingService;
+use service_kit::{candidate_to_proto, failure_to_proto};
+use tonic::{Request, Response, Status};
+
+use super::status;
+use crate::bind::{Binder, Decision, Winner};
+use crate::keys::Keys;
+
+/// The face.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    binder: Arc<Binder>,
+    keys: Arc<Keys>,
+}
+
+impl Binding {
+    pub(crate) fn new(binder: Arc<Binder>, keys: Arc<Keys>) -> Self {
+        Self { binder, keys }
+    }
+}
+
+fn wanted(wanted: Option<pb::Wanted>) -> Result<pb::Wanted, Status> {
+    wanted.ok_or_else(|| {
+        let message = "the request does not say what a credential is wanted for";
+        status(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("wanted"))
+    })
+}
+
+fn bound(winner: &Winner) -> pb::Bound {
+    pb::Bound {
+        credential_id: winner.credential.id.clone(),
+        credential: winner.credential.label.clone(),
+        version: winner.credential.version,
+        expires_at: winner.credential.access_expires_at.map(|s| s as f64),
+        refreshed: winner.refreshed,
+    }
+}
+
+fn candidates(decision: &Decision) -> Vec<proto::common::v1::Candidate> {
+    decision.candidates.iter().map(candidate_to_proto).collect()
+}
+
+#[tonic::async_trait]
+impl BindingService for Binding {
+    async fn bind(&self, request: Request<pb::BindRequest>) -> Result<Response<pb::BindResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = wanted(request.wanted)?;
+        let span = tracing::Span::current();
+        span.record("switchboard.call_id", request.call_id.as_str());
+        let decision =
+            self.binder.decide(&wanted, request.rejected.as_ref(), &request.exclude).await.map_err(status)?;
+        if let Some(failure) = &decision.failure {
+            span.record("switchboard.reason", failure.reason.as_str());
+        }
+        let sealed = decision
+            .winner
+            .as_ref()
+            .map(|winner| self.binder.seal(winner, &wanted.target, &request.call_id))
+            .transpose()
+            .map_err(status)?;
+        Ok(Response::new(pb::BindResponse {
+            bound: decision.winner.as_ref().map(bound),
+            failure: decision.failure.as_ref().map(failure_to_proto),
+            candidates: candidates(&decision),
+            sealed,
+        }))
+    }
+
+    async fn check_binding(
+        &self,
+        request: Request<pb::CheckBindingRequest>,
+    ) -> Result<Response<pb::CheckBindingResponse>, Status> {
+        let wanted = wanted(request.into_inner().wanted)?;
+        let decision = self.binder.decide(&wanted, None, &[]).await.map_err(status)?;
+        Ok(Response::new(pb::CheckBindingResponse {
+            bound: decision.winner.as_ref().map(bound),
+            failure: decision.failure.as_ref().map(failure_to_proto),
+            candidates: candidates(&decision),
+        }))
+    }
+
+    async fn report_outcome(
+        &self,
+        request: Request<pb::ReportOutcomeRequest>,
+    ) -> Result<Response<pb::ReportOutcomeResponse>, Status> {
+        self.binder.report(request.get_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::ReportOutcomeResponse {}))
+    }
+
+    async fn verify_key(
+        &self,
+        request: Request<pb::VerifyKeyRequest>,
+    ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
+        let key = self.keys.verify(&request.get_ref().key_hash).await.map_err(status)?;
+        Ok(Response::new(pb::VerifyKeyResponse {
+            key_id: key.id,
+            name: key.name,
+            agent: key.agent,
+            models: key.models,
+            credentials: key.credentials,
+        }))
+    }
+}

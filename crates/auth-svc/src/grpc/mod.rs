@@ -1,0 +1,19 @@
+//! The gRPC faces: each method reads its request, calls one function, and writes the answer.
+
+mod binding;
+mod credential;
+mod key;
+mod login;
+
+use domain::Failure;
+use tonic::Status;
+
+pub(crate) use binding::Binding;
+pub(crate) use credential::Credentials;
+pub(crate) use key::AgentKeys;
+pub(crate) use login::LoginFace;
+
+/// For `map_err`.
+fn status(failure: impl Into<Failure>) -> Status {
+    service_kit::status_from_failure(&failure.into())
+}

@@ -1,0 +1,133 @@
+//! The identity provider: one HTTP client, three kinds of requests, and answers that are read and never logged.
+
+mod answer;
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use config::Config;
+use serde_json::Value;
+use service_kit::UpstreamUrl;
+use tracing::{Instrument, field};
+
+use crate::error::BuildError;
+
+pub(crate) use answer::{Answer, Body};
+
+/// The OAuth client of Codex CLI, to which these logins are issued.
+pub(crate) const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
+/// As Codex CLI's own gateway login does it.
+const TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client of the identity provider. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    http: reqwest::Client,
+    url: UpstreamUrl,
+}
+
+/// No answer came: why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoAnswer(pub(crate) String);
+
+impl Identity {
+    /// The provider that the configuration names.
+    pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
+        let url = UpstreamUrl::parse(&config.auth.identity_url).map_err(|error| BuildError::Setting {
+            key: "auth.identity_url",
+            value: config.auth.identity_url.clone(),
+            cause: error.cause.to_owned(),
+        })?;
+        let mut builder = reqwest::Client::builder()
+            // A redirect would carry a refresh token to an origin that nobody chose.
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
+        if let Some(proxy) = &config.auth.proxy {
+            // The value may hold a password: it stays out of the message.
+            let setting = |cause: String| BuildError::Setting { key: "auth.proxy", value: "(not shown)".into(), cause };
+            builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|e| setting(e.to_string()))?);
+        } else if url.is_loopback() {
+            builder = builder.no_proxy();
+        }
+        if let Some(file) = &config.transport.ca_file {
+            builder = builder.tls_certs_merge(certificates(file)?);
+        }
+        let http = builder.build().map_err(|error| BuildError::Setting {
+            key: "auth.identity_url",
+            value: config.auth.identity_url.clone(),
+            cause: format!("no client can be made for it: {}", innermost(&error)),
+        })?;
+        Ok(Self { http, url })
+    }
+
+    /// The only origin that is sent a refresh token.
+    pub(crate) fn origin(&self) -> &str {
+        &self.url.origin
+    }
+
+    /// The URL of a path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        self.url.join(path)
+    }
+
+    /// Posts JSON.
+    pub(crate) async fn post_json(&self, path: &'static str, body: &Value) -> Result<Answer, NoAnswer> {
+        self.send(path, self.http.post(self.url(path)).json(body)).await
+    }
+
+    /// Posts a form.
+    pub(crate) async fn post_form(&self, path: &'static str, form: &[(&str, &str)]) -> Result<Answer, NoAnswer> {
+        self.send(path, self.http.post(self.url(path)).form(form)).await
+    }
+
+    async fn send(&self, path: &'static str, request: reqwest::RequestBuilder) -> Result<Answer, NoAnswer> {
+        let span = tracing::info_span!(target: "hop", "http", otel.name = format!("POST {path}"), otel.kind = "client",
+            peer.service = "identity", server.address = self.url.host.as_str(),
+            http.response.status_code = field::Empty, otel.status_code = field::Empty);
+        let exchange = async {
+            let response = request.header("accept", "application/json").send().await?;
+            tracing::Span::current().record("http.response.status_code", response.status().as_u16());
+            Answer::read(response).await
+        };
+        exchange.instrument(span.clone()).await.map_err(|error| {
+            span.record("otel.status_code", "ERROR");
+            NoAnswer(self.describe(&error))
+        })
+    }
+
+    fn describe(&self, error: &reqwest::Error) -> String {
+        let place = &self.url.origin;
+        if error.is_timeout() && !error.is_connect() {
+            format!("{place} did not answer within {} s", TIMEOUT.as_secs())
+        } else if error.is_connect() {
+            format!("{place} cannot be reached: {}", innermost(error))
+        } else {
+            format!("{place} did not answer: {}", innermost(error))
+        }
+    }
+}
+
+fn certificates(file: &std::path::Path) -> Result<Vec<reqwest::Certificate>, BuildError> {
+    let setting =
+        |cause: String| BuildError::Setting { key: "transport.ca_file", value: file.display().to_string(), cause };
+    let pem = std::fs::read(file).map_err(|e| setting(e.to_string()))?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| setting(innermost(&e)))?;
+    if certificates.is_empty() {
+        return Err(setting("it holds no certificate".to_owned()));
+    }
+    Ok(certificates)
+}
+
+/// The last cause of an error: what happened, without the wrappers and without the URL.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut source = error.source();
+    let mut text = None;
+    while let Some(inner) = source {
+        text = Some(inner.to_string());
+        source = inner.source();
+    }
+    text.unwrap_or_else(|| error.to_string())
+}

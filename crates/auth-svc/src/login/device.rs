@@ -1,0 +1,173 @@
+//! The three requests of a device-code login, as Codex CLI makes them (facts: not RFC 8628, but its own shapes).
+
+use std::time::Duration;
+
+use domain::{Failure, Reason, service};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use crate::identity::{Answer, Body, CLIENT_ID, Identity, NoAnswer};
+
+const USER_CODE_PATH: &str = "/api/accounts/deviceauth/usercode";
+const POLL_PATH: &str = "/api/accounts/deviceauth/token";
+const TOKEN_PATH: &str = "/oauth/token";
+/// Interval where the provider names none, and the bounds of what it may name.
+const USUAL_INTERVAL_S: f64 = 5.0;
+const SHORTEST_INTERVAL_S: f64 = 0.2;
+const LONGEST_INTERVAL_S: f64 = 60.0;
+
+/// A login that waits for a person.
+pub(super) struct Code {
+    pub(super) device_auth_id: SecretString,
+    pub(super) user_code: String,
+    pub(super) interval: Duration,
+}
+
+/// What a poll brought.
+pub(super) enum Poll {
+    /// Nobody has entered the code yet.
+    Pending,
+    /// The provider does not answer as it should: asked again, but not for ever.
+    Unclear(String),
+    /// The person has agreed.
+    Approved(Grant),
+    /// It will not happen.
+    Refused(Failure),
+}
+
+/// What is exchanged for tokens.
+pub(super) struct Grant {
+    code: SecretString,
+    verifier: SecretString,
+}
+
+/// The tokens of a new login.
+pub(super) struct Tokens {
+    pub(super) access: SecretString,
+    pub(super) refresh: Option<SecretString>,
+    pub(super) id_token: Option<SecretString>,
+    pub(super) expires_in: Option<i64>,
+}
+
+fn unavailable(what: &str, cause: &str) -> Failure {
+    Failure::new(Reason::IdentityUnavailable, service::AUTH, format!("{what}: {cause}"))
+        .next_step("try again later, or from a host whose network address is not challenged")
+}
+
+fn unexpected(what: &str, answer: &Answer) -> Failure {
+    unavailable(what, &format!("the identity provider answered with {}", answer.describe()))
+}
+
+/// Asks for a code.
+pub(super) async fn start(identity: &Identity) -> Result<Code, Failure> {
+    const WHAT: &str = "the login could not be started";
+    let body = json!({ "client_id": CLIENT_ID });
+    let answer =
+        identity.post_json(USER_CODE_PATH, &body).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
+    if answer.status == 404 && !matches!(answer.body, Body::Challenge(_)) {
+        let message =
+            "device code login is not enabled for this account or workspace (the identity provider answered 404)";
+        return Err(Failure::new(Reason::NotEntitled, service::AUTH, message)
+            .next_step("switch on device code login in the ChatGPT security settings, then start the login again"));
+    }
+    let code = answer.text("user_code").or(answer.text("usercode"));
+    match (answer.status, answer.text("device_auth_id"), code, &answer.body) {
+        (200, Some(id), Some(code), Body::Json(json)) => Ok(Code {
+            device_auth_id: SecretString::from(id),
+            user_code: code.to_owned(),
+            interval: interval(&json["interval"]),
+        }),
+        _ => Err(unexpected(WHAT, &answer)),
+    }
+}
+
+/// The interval is a string at the real provider, and may be a number.
+fn interval(value: &Value) -> Duration {
+    let seconds = value.as_f64().or_else(|| value.as_str().and_then(|text| text.trim().parse().ok()));
+    let seconds = seconds.filter(|s: &f64| s.is_finite() && *s >= 0.0).unwrap_or(USUAL_INTERVAL_S);
+    Duration::from_secs_f64(seconds.clamp(SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S))
+}
+
+/// Has the person entered the code?
+pub(super) async fn poll(identity: &Identity, code: &Code) -> Poll {
+    let body = json!({ "device_auth_id": code.device_auth_id.expose_secret(), "user_code": code.user_code });
+    match identity.post_json(POLL_PATH, &body).await {
+        Ok(answer) => read_poll(&answer),
+        Err(NoAnswer(cause)) => Poll::Unclear(cause),
+    }
+}
+
+fn read_poll(answer: &Answer) -> Poll {
+    let unclear = || Poll::Unclear(format!("the identity provider answered with {}", answer.describe()));
+    match (answer.status, &answer.body) {
+        (_, Body::Challenge(_) | Body::Redirect) => unclear(),
+        // Both mean "not yet"; the page of an error 404 too.
+        (403 | 404, _) => Poll::Pending,
+        (200, Body::Json(_)) => match (answer.text("authorization_code"), answer.text("code_verifier")) {
+            (Some(code), Some(verifier)) => {
+                Poll::Approved(Grant { code: SecretString::from(code), verifier: SecretString::from(verifier) })
+            }
+            _ => unclear(),
+        },
+        (400 | 401 | 410, Body::Json(_)) => Poll::Refused(refused("the login was refused", answer)),
+        _ => unclear(),
+    }
+}
+
+fn refused(what: &str, answer: &Answer) -> Failure {
+    let message = format!("{what}: the identity provider answered with {}", answer.describe());
+    Failure::new(Reason::CredentialNeedsLogin, service::AUTH, message)
+        .next_step("start the login again: `switchboard login codex`")
+}
+
+/// Exchanges the grant for tokens.
+pub(super) async fn exchange(identity: &Identity, grant: &Grant) -> Result<Tokens, Failure> {
+    const WHAT: &str = "the login was approved, but its tokens could not be had";
+    let callback = identity.url("/deviceauth/callback");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", grant.code.expose_secret()),
+        ("redirect_uri", callback.as_str()),
+        ("client_id", CLIENT_ID),
+        ("code_verifier", grant.verifier.expose_secret()),
+    ];
+    let answer = identity.post_form(TOKEN_PATH, &form).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
+    let secret = |name| answer.text(name).map(SecretString::from);
+    match (answer.status, &answer.body, secret("access_token")) {
+        (200, Body::Json(json), Some(access)) => Ok(Tokens {
+            access,
+            refresh: secret("refresh_token"),
+            id_token: secret("id_token"),
+            expires_in: json["expires_in"].as_i64().filter(|seconds| *seconds > 0),
+        }),
+        (400..500, Body::Json(_), _) if answer.status != 429 => Err(refused(WHAT, &answer)),
+        _ => Err(unexpected(WHAT, &answer)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_a_string_or_a_number() {
+        let read = |value: Value| interval(&value).as_secs_f64();
+        assert_eq!([read(json!("5")), read(json!(7)), read(json!("1.5"))], [5.0, 7.0, 1.5]);
+        assert_eq!([read(json!(null)), read(json!("soon")), read(json!(-1))], [5.0, 5.0, 5.0]);
+        assert_eq!([read(json!("0")), read(json!(1e9))], [0.2, 60.0]);
+    }
+
+    #[test]
+    fn pending_is_told_from_a_challenge() {
+        let poll =
+            |status, headers: &[(&'static str, &'static str)], body| read_poll(&Answer::fake(status, headers, body));
+        assert!(matches!(poll(403, &[], r#"{"error":"pending"}"#), Poll::Pending));
+        assert!(matches!(poll(404, &[("content-type", "text/html")], "<html>not found</html>"), Poll::Pending));
+        assert!(
+            matches!(poll(403, &[("cf-mitigated", "challenge")], "<html>"), Poll::Unclear(cause) if cause.contains("challenge"))
+        );
+        assert!(matches!(poll(503, &[], ""), Poll::Unclear(_)));
+        let approved = r#"{"authorization_code":"c","code_challenge":"x","code_verifier":"v"}"#;
+        assert!(matches!(poll(200, &[], approved), Poll::Approved(_)));
+    }
+}

@@ -1,0 +1,36 @@
+//! `auth-svc`: which credential is bound to a route? Owns the database and every refresh token.
+
+use std::process::ExitCode;
+
+use auth_svc::AuthOptions;
+use domain::Clock;
+use domain::service::AUTH;
+use service_kit::ServeOptions;
+use service_kit::startup::{self, Start, StartError};
+
+fn main() -> ExitCode {
+    startup::run(AUTH, serve)
+}
+
+async fn serve(start: Start) -> Result<(), StartError> {
+    // Whoever opens the database holds the data directory.
+    let _lock = start.data_dir.lock()?;
+    let options = AuthOptions {
+        config: &start.config,
+        data_dir: &start.data_dir,
+        seal_key: None,
+        create: start.init,
+        clock: Clock::system(),
+    };
+    let service = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
+
+    let listener = start.bind_internal(AUTH, start.config.auth.listen.as_deref()).await?;
+    let admin = start.bind(&start.config.auth.admin_listen).await?;
+    startup::announce(&[(AUTH, &listener), ("admin", &admin)]);
+
+    let admin = (service.readiness(), admin);
+    startup::serve_with_admin(service.mounted(), listener, admin, ServeOptions::default(), start.shutdown).await?;
+    // A refresh that is under way must reach the database.
+    service.shutdown().await;
+    Ok(())
+}

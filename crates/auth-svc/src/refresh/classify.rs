@@ -1,0 +1,137 @@
+//! What an answer to a refresh means.
+
+use secrecy::SecretString;
+
+use crate::identity::{Answer, Body};
+
+/// Tokens that a refresh brought. The provider may leave each of them out.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    /// Access token.
+    pub(crate) access: Option<SecretString>,
+    /// Refresh token; absent means that the old one stays good.
+    pub(crate) refresh: Option<SecretString>,
+    /// Id token.
+    pub(crate) id_token: Option<SecretString>,
+    /// Lifetime of the access token in seconds.
+    pub(crate) expires_in: Option<i64>,
+}
+
+/// Why a refresh brought none.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// The refresh token is dead: only a new login helps.
+    Permanent(String),
+    /// Not now. The login itself is not at fault.
+    Transient {
+        /// Why.
+        cause: String,
+        /// Seconds that the provider wants us to wait.
+        retry_after: Option<f64>,
+    },
+}
+
+impl Refusal {
+    /// One that names no time.
+    pub(crate) fn transient(cause: impl Into<String>) -> Self {
+        Self::Transient { cause: cause.into(), retry_after: None }
+    }
+}
+
+/// The codes with which the provider says that a refresh token is dead, and what they mean (facts of Codex CLI).
+const DEAD: [(&str, &str); 4] = [
+    ("refresh_token_expired", "the refresh token has expired"),
+    (
+        "refresh_token_reused",
+        "the refresh token was already used: another program or host holds the same login and has refreshed it",
+    ),
+    ("refresh_token_invalidated", "the login was revoked or ended elsewhere"),
+    ("invalid_grant", "the refresh token is not valid any more"),
+];
+
+/// Reads the answer to a refresh. A page is never taken for a refusal, whatever its status.
+pub(crate) fn classify(answer: &Answer) -> Result<Tokens, Refusal> {
+    let transient = || Refusal::Transient {
+        cause: format!("the identity provider answered with {}", answer.describe()),
+        retry_after: answer.retry_after,
+    };
+    let Body::Json(json) = &answer.body else { return Err(transient()) };
+    if answer.status == 200 {
+        let secret = |name| answer.text(name).map(SecretString::from);
+        let tokens = Tokens {
+            access: secret("access_token"),
+            refresh: secret("refresh_token"),
+            id_token: secret("id_token"),
+            expires_in: json["expires_in"].as_i64().filter(|seconds| *seconds > 0),
+        };
+        if tokens.access.is_none() && tokens.refresh.is_none() && tokens.id_token.is_none() {
+            return Err(Refusal::transient("the identity provider answered without any token"));
+        }
+        return Ok(tokens);
+    }
+    let code = answer.error_code();
+    let dead = DEAD.iter().find(|(dead, _)| Some(*dead) == code);
+    match (answer.status, dead) {
+        (400..500, Some((code, meaning))) => Err(Refusal::Permanent(format!("{meaning} ({code})"))),
+        (401, None) => Err(Refusal::Permanent(format!("the identity provider refused it with {}", answer.describe()))),
+        _ => Err(transient()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> Refusal {
+        classify(&Answer::fake(status, headers, body)).expect_err("no tokens")
+    }
+
+    #[test]
+    fn dead_refresh_tokens_are_permanent() {
+        let bodies = [
+            (401, r#"{"error":{"code":"refresh_token_reused","message":"x"}}"#, "already used"),
+            (401, r#"{"error":{"code":"refresh_token_expired"}}"#, "has expired"),
+            (400, r#"{"code":"refresh_token_invalidated"}"#, "revoked"),
+            (400, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
+            (401, r#"{"detail":"whatever"}"#, "status 401"),
+        ];
+        for (status, body, text) in bodies {
+            match refusal(status, &[("content-type", "application/json")], body) {
+                Refusal::Permanent(cause) => assert!(cause.contains(text), "{body}: {cause}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_is_transient() {
+        let page = [("content-type", "text/html")];
+        let answers: [(u16, &[(&str, &str)], &str, &str); 9] = [
+            (403, &[("cf-mitigated", "challenge"), ("cf-ray", "abc-FRA")], "<html>", "ray id abc-FRA"),
+            (403, &page, "<title>Just a moment...</title>", "challenge"),
+            (401, &page, "<html>login</html>", "HTML page"),
+            (200, &page, "<html>portal</html>", "HTML page"),
+            (400, &[], r#"{"error":"invalid_request"}"#, "invalid_request"),
+            (429, &[("retry-after", "7")], r#"{"error":{"code":"rate_limit"}}"#, "status 429"),
+            (500, &[], r#"{"error":{"code":"refresh_token_expired"}}"#, "status 500"),
+            (302, &[("location", "https://evil.example")], "", "redirect"),
+            (200, &[], "{}", "without any token"),
+        ];
+        for (status, headers, body, text) in answers {
+            let headers: Vec<(&'static str, &'static str)> = headers.to_vec();
+            match refusal(status, &headers, body) {
+                Refusal::Transient { cause, .. } => assert!(cause.contains(text), "{body}: {cause}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        let limited = refusal(429, &[("retry-after", "7")], "{}");
+        assert!(matches!(limited, Refusal::Transient { retry_after: Some(7.0), .. }), "{limited:?}");
+    }
+
+    #[test]
+    fn no_text_of_the_provider_reaches_a_message() {
+        let body = r#"{"error":{"code":"token eyJhbGciOi secret!"},"access_token":"eyJ"}"#;
+        let Refusal::Permanent(cause) = refusal(401, &[], body) else { panic!("a 401 is permanent") };
+        assert!(!cause.contains("eyJ"), "{cause}");
+    }
+}

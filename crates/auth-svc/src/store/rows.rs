@@ -1,0 +1,162 @@
+//! Between rows and credentials.
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::FromRow;
+
+use super::credential::{Credential, Latch, Rest, Secrets};
+use super::{Store, StoreError};
+use crate::vault::{Place, VaultError};
+
+/// Columns that hold secrets.
+pub(super) const ACCESS: &str = "access_token";
+pub(super) const REFRESH: &str = "refresh_token";
+pub(super) const ID_TOKEN: &str = "id_token";
+pub(super) const API_KEY: &str = "api_key";
+pub(super) const EXTRA: &str = "extra";
+const TABLE: &str = "credentials";
+
+/// A row of `credentials`.
+#[derive(FromRow)]
+pub(super) struct CredentialRow {
+    pub(super) id: String,
+    label: String,
+    provider: String,
+    kind: String,
+    issuer: Option<String>,
+    client_id: Option<String>,
+    account_id: Option<String>,
+    email: Option<String>,
+    plan: Option<String>,
+    user_id: Option<String>,
+    fedramp: bool,
+    source: String,
+    profile: Option<String>,
+    borrowed: bool,
+    version: i32,
+    access_token: Option<Vec<u8>>,
+    refresh_token: Option<Vec<u8>>,
+    id_token: Option<Vec<u8>>,
+    api_key: Option<Vec<u8>>,
+    #[cfg(test)]
+    extra: Option<Vec<u8>>,
+    undecryptable: Option<String>,
+    access_expires_at: Option<i64>,
+    last_refresh: Option<i64>,
+    recovery_version: Option<i32>,
+    latch: Option<String>,
+    latch_version: Option<i32>,
+    latch_detail: Option<String>,
+}
+
+/// A row of `rests`.
+#[derive(FromRow)]
+pub(super) struct RestRow {
+    pub(super) credential_id: String,
+    model: String,
+    kind: String,
+    until_ms: i64,
+}
+
+impl RestRow {
+    pub(super) fn into_rest(self) -> Option<Rest> {
+        let model = (!self.model.is_empty()).then_some(self.model);
+        Some(Rest { model, kind: self.kind.parse().ok()?, until_ms: self.until_ms })
+    }
+}
+
+impl Store {
+    pub(super) fn place<'a>(&self, row: &'a str, column: &'static str) -> Place<'a> {
+        Place { table: TABLE, row, column }
+    }
+
+    pub(super) fn seal(&self, row: &str, column: &'static str, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.vault().seal(self.place(row, column), plain).map_err(|cause| self.vault_error(row, column, cause))
+    }
+
+    /// Seals what is there; `None` stays `None`.
+    pub(super) fn seal_secret(
+        &self,
+        row: &str,
+        column: &'static str,
+        secret: &Option<SecretString>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        secret.as_ref().map(|s| self.seal(row, column, s.expose_secret().as_bytes())).transpose()
+    }
+
+    fn vault_error(&self, row: &str, column: &'static str, cause: VaultError) -> StoreError {
+        StoreError::Vault { path: self.path().display().to_string(), table: TABLE, row: row.to_owned(), column, cause }
+    }
+
+    fn open_secret(
+        &self,
+        row: &str,
+        column: &'static str,
+        sealed: &Option<Vec<u8>>,
+    ) -> Result<Option<SecretString>, String> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let damaged = |cause: VaultError| {
+            format!("its {} cannot be opened: {cause}; log in or import it again", column.replace('_', " "))
+        };
+        let plain = self.vault().open(self.place(row, column), sealed).map_err(damaged)?;
+        let text = std::str::from_utf8(&plain).map_err(|_| damaged(VaultError::Damaged))?;
+        Ok(Some(SecretString::from(text)))
+    }
+
+    /// The unknown fields that came with a credential; `null` for none.
+    #[cfg(test)]
+    pub(super) fn open_extra(&self, row: &CredentialRow) -> Option<serde_json::Value> {
+        let Some(sealed) = &row.extra else { return Some(serde_json::Value::Null) };
+        serde_json::from_slice(&self.vault().open(self.place(&row.id, EXTRA), sealed).ok()?).ok()
+    }
+
+    /// A credential from its row. Secrets that do not open are an undecryptable credential, not an error.
+    pub(super) fn credential(&self, row: CredentialRow, rests: Vec<Rest>) -> Result<Credential, StoreError> {
+        let secrets = match &row.undecryptable {
+            Some(detail) => Secrets::Undecryptable { detail: detail.clone() },
+            None => self.open_secrets(&row).unwrap_or_else(|detail| Secrets::Undecryptable { detail }),
+        };
+        let broken = |cause: String| StoreError::Database {
+            path: self.path().display().to_string(),
+            cause: format!("credential {}: {cause}", row.label),
+        };
+        let latch = match &row.latch {
+            Some(kind) if row.latch_version == Some(row.version) => Some(Latch {
+                kind: kind.parse().map_err(broken)?,
+                detail: row.latch_detail.clone().unwrap_or_default(),
+            }),
+            _ => None,
+        };
+        Ok(Credential {
+            kind: row.kind.parse().map_err(broken)?,
+            source: row.source.parse().map_err(broken)?,
+            id: row.id,
+            label: row.label,
+            provider: row.provider,
+            issuer: row.issuer,
+            client_id: row.client_id,
+            account_id: row.account_id,
+            email: row.email,
+            plan: row.plan,
+            user_id: row.user_id,
+            fedramp: row.fedramp,
+            profile: row.profile,
+            borrowed: row.borrowed,
+            version: row.version,
+            access_expires_at: row.access_expires_at,
+            last_refresh: row.last_refresh,
+            recovery_version: row.recovery_version,
+            latch,
+            rests,
+            secrets,
+        })
+    }
+
+    fn open_secrets(&self, row: &CredentialRow) -> Result<Secrets, String> {
+        Ok(Secrets::Present {
+            access: self.open_secret(&row.id, ACCESS, &row.access_token)?,
+            refresh: self.open_secret(&row.id, REFRESH, &row.refresh_token)?,
+            id_token: self.open_secret(&row.id, ID_TOKEN, &row.id_token)?,
+            api_key: self.open_secret(&row.id, API_KEY, &row.api_key)?,
+        })
+    }
+}

@@ -1,0 +1,34 @@
+//! Limits, timeouts, the database, proxies.
+
+use crate::{loaded, refused};
+
+#[test]
+fn numbers_that_cannot_be_meant() {
+    insta::assert_snapshot!(refused(
+        "[gateway]\nmax_body_bytes = 0\n[transport]\nconnect_timeout = 0\nheaders_timeout = '0s'\nidle_timeout = '0m'"), @r#"
+    switchboard.toml:2: gateway.max_body_bytes = 0: expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default
+    switchboard.toml:4: transport.connect_timeout = 0: no call could finish in no time: expected at least "1s"
+    switchboard.toml:5: transport.headers_timeout = 0: no call could finish in no time: expected at least "1s"
+    switchboard.toml:6: transport.idle_timeout = 0: no call could finish in no time: expected at least "1s"
+    "#);
+    insta::assert_snapshot!(refused("[gateway]\nmax_body_bytes = 68719476736"), @"switchboard.toml:2: gateway.max_body_bytes = 68719476736: expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default");
+    loaded("[gateway]\ndrain_seconds = 0\n[auth]\nrefresh_margin = 0");
+}
+
+#[test]
+fn the_database() {
+    loaded("[auth]\ndatabase = 'sqlite:/var/lib/switchboard.db'");
+    insta::assert_snapshot!(refused("[auth]\ndatabase = 'postgres://u:p@db/x'"), @r#"switchboard.toml:2: auth.database = "postgres://***@db/x": expected "sqlite:" and the path of the database file"#);
+    insta::assert_snapshot!(refused("[auth]\ndatabase = '/var/lib/switchboard.db'"), @r#"switchboard.toml:2: auth.database = "/var/lib/switchboard.db": expected "sqlite:" and the path of the database file"#);
+}
+
+#[test]
+fn proxies() {
+    for proxy in ["http://proxy:3128", "https://u:p@proxy", "socks5://127.0.0.1:1080", "socks5h://proxy:1080"] {
+        loaded(&format!("[transport]\nproxy = '{proxy}'"));
+    }
+    insta::assert_snapshot!(refused("[transport]\nproxy = 'proxy:3128'\n[auth]\nproxy = 'ftp://u:p@proxy'"), @r#"
+    switchboard.toml:2: transport.proxy = "proxy:3128": expected the URL of a proxy, such as "http://host:3128" or "socks5h://host:1080"
+    switchboard.toml:4: auth.proxy = "ftp://***@proxy": expected the URL of a proxy, such as "http://host:3128" or "socks5h://host:1080"
+    "#);
+}

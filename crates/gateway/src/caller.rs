@@ -1,0 +1,144 @@
+//! Who calls: an agent by its key, or the operator by the connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{Failure, Reason, service};
+use http::{HeaderMap, header};
+use moka::future::Cache;
+use proto::auth::v1::{VerifyKeyRequest, VerifyKeyResponse};
+use service_kit::Peer;
+
+use crate::budget::Budget;
+use crate::links::{Asked, Links};
+
+/// Agent that an operator speaks for unless another is named.
+const DEFAULT_AGENT: &str = "main";
+/// How long a verified key is trusted without asking again: a revoked key works for at most this long.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
+/// Most keys remembered.
+const REMEMBERED: u64 = 10_000;
+
+/// Somebody who may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// Agent it speaks for.
+    pub(crate) agent: String,
+    /// True for the operator, who sees every agent and speaks for any.
+    pub(crate) operator: bool,
+    /// Model patterns that the key allows; empty allows all.
+    pub(crate) models: Vec<String>,
+    /// Credentials that the key allows; empty allows all.
+    pub(crate) credentials: Vec<String>,
+}
+
+/// Verified keys by their hashes. Refused ones are not remembered: a key that was just made must work at once.
+pub(crate) struct Keys {
+    verified: Cache<[u8; 32], VerifyKeyResponse>,
+}
+
+/// What came of a caller's introduction.
+pub(crate) struct Identified {
+    /// The question to auth-svc, if one was needed.
+    pub(crate) asked: Option<Asked<()>>,
+    /// Who it is.
+    pub(crate) result: Result<Caller, Failure>,
+}
+
+impl Keys {
+    pub(crate) fn new() -> Self {
+        Self { verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(TRUSTED_FOR).build() }
+    }
+
+    /// Finds out who calls. `agent` is the one the caller names, or empty; only an operator may name another.
+    pub(crate) async fn identify(
+        &self,
+        links: &Links,
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+        agent: &str,
+        budget: Budget,
+    ) -> Identified {
+        if peer.is_some_and(Peer::is_trusted) {
+            let agent = if agent.is_empty() { DEFAULT_AGENT } else { agent };
+            let caller = Caller { agent: agent.to_owned(), operator: true, models: vec![], credentials: vec![] };
+            return Identified { asked: None, result: Ok(caller) };
+        }
+        let hash = match bearer(headers) {
+            Ok(key) => *blake3::hash(key.as_bytes()).as_bytes(),
+            Err(failure) => return Identified { asked: None, result: Err(failure) },
+        };
+        if let Some(key) = self.verified.get(&hash).await {
+            return Identified { asked: None, result: caller(key, agent) };
+        }
+        let question = VerifyKeyRequest { key_hash: Bytes::copy_from_slice(&hash) };
+        let Asked { service, name, began, took, info, result } = links.verify_key(question, budget).await;
+        let (outcome, result) = match result {
+            Ok(key) => {
+                self.verified.insert(hash, key.clone()).await;
+                (Ok(()), caller(key, agent))
+            }
+            Err(failure) => (Err(failure.clone()), Err(failure)),
+        };
+        Identified { asked: Some(Asked { service, name, began, took, info, result: outcome }), result }
+    }
+}
+
+fn caller(key: VerifyKeyResponse, named: &str) -> Result<Caller, Failure> {
+    if !named.is_empty() && named != key.agent {
+        let message = format!("this key names the agent {:?}; only an operator may name another one", key.agent);
+        let failure = Failure::new(Reason::AgentNotAllowed, service::GATEWAY, message);
+        return Err(failure.param("agent").next_step("leave `agent` out, or use a key of that agent"));
+    }
+    Ok(Caller { agent: key.agent, operator: false, models: key.models, credentials: key.credentials })
+}
+
+/// The bearer key of a request. A foreign key is refused unseen: not even its hash goes anywhere.
+fn bearer(headers: &HeaderMap) -> Result<&str, Failure> {
+    let refuse = |message: &str| Err(Failure::new(Reason::AgentKeyInvalid, service::GATEWAY, message));
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return refuse("the call carries no agent key: the authorization header is missing");
+    };
+    let Some((scheme, key)) = value.to_str().ok().and_then(|text| text.trim().split_once(' ')) else {
+        return refuse("the authorization header holds no `Bearer` key");
+    };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return refuse("the authorization header is not of the scheme `Bearer`");
+    }
+    let key = key.trim();
+    if !key.starts_with("sbk_") {
+        return refuse("the bearer token is no agent key of Switchboard, which begin with `sbk_`");
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_a_bearer_key_of_ours_counts() {
+        let read = |value: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
+            }
+            bearer(&headers).map(str::to_owned).map_err(|f| f.reason)
+        };
+        assert_eq!(read(Some("Bearer sbk_abc")), Ok("sbk_abc".into()));
+        assert_eq!(read(Some("bearer  sbk_abc ")), Ok("sbk_abc".into()));
+        for bad in [None, Some(""), Some("sbk_abc"), Some("Basic sbk_abc"), Some("Bearer sk-other"), Some("Bearer ")] {
+            assert_eq!(read(bad), Err(Reason::AgentKeyInvalid), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_speaks_for_itself_only() {
+        let key = || VerifyKeyResponse { agent: "a".into(), ..VerifyKeyResponse::default() };
+        assert_eq!(caller(key(), "").map(|c| c.agent), Ok("a".into()));
+        assert_eq!(caller(key(), "a").map(|c| c.agent), Ok("a".into()));
+        assert_eq!(caller(key(), "b").map_err(|f| f.reason), Err(Reason::AgentNotAllowed));
+    }
+}

@@ -1,0 +1,51 @@
+//! Reading a request body within its limit.
+
+use std::error::Error;
+
+use axum::body::Body;
+use bytes::Bytes;
+use domain::{Failure, Reason, service};
+use http::{HeaderMap, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+/// Reads the body, decoded already where it came as gzip or zstd. `limit` is for the decoded bytes, so that a small body
+/// cannot become a large one.
+///
+/// # Errors
+///
+/// REQUEST_TOO_LARGE over the limit, UNSUPPORTED for another encoding, REQUEST_INVALID for a body that does not decode
+/// or breaks off.
+pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
+    // The decoding layer takes the header away when it understands it.
+    if let Some(encoding) =
+        headers.get(header::CONTENT_ENCODING).filter(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let message = format!("the content-encoding {encoding:?} is not served; send zstd, gzip or none");
+        return Err(Failure::new(Reason::Unsupported, service::GATEWAY, message).param("content-encoding"));
+    }
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|bytes| bytes > limit) {
+        return Err(too_large(limit));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if is_length_limit(error.as_ref()) => Err(too_large(limit)),
+        Err(error) => {
+            let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
+            Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Failure {
+    let message = format!("the body is over the limit of {limit} bytes, after decompression");
+    Failure::new(Reason::RequestTooLarge, service::GATEWAY, message)
+}
+
+fn is_length_limit(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_length_limit)
+}
+
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
+}

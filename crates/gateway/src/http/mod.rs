@@ -1,0 +1,92 @@
+//! The HTTP face: what clients of the Responses API expect, under `/v1` and `/backend-api/codex` alike.
+
+mod body;
+mod calls;
+mod error;
+mod models;
+mod responses;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use domain::{Failure, Reason, service};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use tonic::Status;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use crate::core::Core;
+use crate::http::error::failure_response;
+
+/// The routes and the JSON answers for everything else.
+pub(crate) fn router(core: &Arc<Core>) -> Router {
+    let v1 = "/v1";
+    let codex = "/backend-api/codex";
+    [v1, codex]
+        .into_iter()
+        .fold(Router::new(), |router, prefix| {
+            router
+                .route(&format!("{prefix}/responses"), post(responses::create).get(no_upgrade))
+                .route(&format!("{prefix}/models"), get(models::list))
+                .route(&format!("{prefix}/models/{{*id}}"), get(models::show))
+                .route(&format!("{prefix}/switchboard/calls/{{id}}"), get(calls::show))
+        })
+        // What is left in another encoding is refused by name where the body is read.
+        .layer(RequestDecompressionLayer::new().gzip(true).zstd(true).pass_through_unaccepted(true))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(unknown)
+        .with_state(Arc::clone(core))
+}
+
+/// `GET` on the responses path: a client that tries a WebSocket first gets the answer that sends it to plain HTTP.
+async fn no_upgrade(request: Request) -> Response {
+    let upgrade =
+        request.headers().get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !upgrade {
+        return wrong_method(request).await;
+    }
+    let failure = Failure::new(Reason::Unsupported, service::GATEWAY, "WebSockets are not served here")
+        .next_step("send the request with POST over HTTP; answers stream as server-sent events");
+    let mut response = failure_response(&failure, 0);
+    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    if request.version() <= Version::HTTP_11 {
+        // 426 has to name a protocol, and in HTTP/2 must not.
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    }
+    response
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let message = format!("{} is not served at {}", request.method(), shown(request.uri().path()));
+    let failure = Failure::new(Reason::Unsupported, service::GATEWAY, message)
+        .next_step("use the method that the Allow header names");
+    let mut response = failure_response(&failure, 0);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+async fn unknown(request: Request) -> Response {
+    if is_grpc(request.headers()) {
+        let message = format!("no service of this name: {}", shown(request.uri().path()));
+        return Status::unimplemented(message).into_http::<axum::body::Body>();
+    }
+    let message = format!("no such path: {} {}", request.method(), shown(request.uri().path()));
+    let failure = Failure::new(Reason::NotFound, service::GATEWAY, message)
+        .next_step("POST /v1/responses, GET /v1/models and GET /v1/switchboard/calls/{id} are served");
+    failure_response(&failure, 0)
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A path for a message: not longer than a person reads.
+fn shown(path: &str) -> String {
+    path.chars().take(200).collect()
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

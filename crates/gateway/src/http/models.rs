@@ -1,0 +1,104 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use domain::{Failure, Reason};
+use http::StatusCode;
+use http::request::Parts;
+use proto::router::v1::Model;
+use serde::Serialize;
+use service_kit::Peer;
+
+use crate::budget::Budget;
+use crate::caller::Caller;
+use crate::core::Core;
+use crate::grpc::models_of;
+use crate::http::error::failure_response;
+use crate::status::resolve_one;
+
+/// The list: OpenAI's shape, and `models`, which Codex reads and which stays empty so that it keeps its own list.
+#[derive(Serialize)]
+struct List {
+    object: &'static str,
+    data: Vec<Entry>,
+    models: [(); 0],
+}
+
+/// One model: OpenAI's fields, then ours.
+#[derive(Serialize)]
+struct Entry {
+    id: String,
+    object: &'static str,
+    /// Unix seconds; the route table does not know it, and clients want a number.
+    created: i64,
+    owned_by: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_window: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    input: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
+}
+
+impl From<Model> for Entry {
+    fn from(model: Model) -> Self {
+        Self {
+            id: model.id,
+            object: "model",
+            created: 0,
+            owned_by: model.provider,
+            name: model.name,
+            context_window: model.context_window,
+            max_output_tokens: model.max_output_tokens,
+            input: model.input,
+            tags: model.tags,
+        }
+    }
+}
+
+pub(super) async fn list(State(core): State<Arc<Core>>, request: Request) -> Response {
+    answer(&core, find_all(&core, &request.into_parts().0).await)
+}
+
+pub(super) async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>, request: Request) -> Response {
+    answer(&core, find(&core, &id, &request.into_parts().0).await)
+}
+
+async fn find_all(core: &Core, request: &Parts) -> Result<List, Failure> {
+    let (caller, budget) = identify(core, request).await?;
+    let data = models_of(core, &caller, budget).await?.into_iter().map(Entry::from).collect();
+    Ok(List { object: "list", data, models: [] })
+}
+
+/// A model by any name that a call could use.
+async fn find(core: &Core, id: &str, request: &Parts) -> Result<Entry, Failure> {
+    let (caller, budget) = identify(core, request).await?;
+    let route = resolve_one(core, &caller, id, budget).await.map_err(|failure| match failure.reason {
+        Reason::RouteUnknown => Failure { reason: Reason::NotFound, ..failure },
+        _ => failure,
+    })?;
+    let listed = models_of(core, &caller, budget).await?.into_iter().find(|model| model.id == route.model);
+    // A model that is not listed can be called all the same.
+    let unlisted = || Model { id: route.model.clone(), provider: route.provider.clone(), ..Model::default() };
+    Ok(listed.unwrap_or_else(unlisted).into())
+}
+
+async fn identify(core: &Core, request: &Parts) -> Result<(Caller, Budget), Failure> {
+    let budget = Budget::from_headers(&request.headers);
+    let peer = request.extensions.get::<Peer>().copied();
+    Ok((core.identify(&request.headers, peer, "", budget).await?, budget))
+}
+
+fn answer<T: Serialize>(core: &Core, found: Result<T, Failure>) -> Response {
+    match found {
+        // Fails only for maps with keys that are no strings, and there is no map here.
+        Ok(found) => super::json(StatusCode::OK, serde_json::to_string(&found).unwrap_or_default()),
+        Err(failure) => failure_response(&failure, core.clock.now_s()),
+    }
+}

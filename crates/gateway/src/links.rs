@@ -1,0 +1,199 @@
+//! The gateway's peers: one method per question, each within a time limit and with what the trace needs to know.
+
+use std::time::Duration;
+
+use domain::{Failure, Reason, service};
+use proto::auth::v1::binding_service_client::BindingServiceClient;
+use proto::auth::v1::{
+    BindRequest, BindResponse, CheckBindingRequest, CheckBindingResponse, ReportOutcomeRequest, VerifyKeyRequest,
+    VerifyKeyResponse,
+};
+use proto::router::v1::router_service_client::RouterServiceClient;
+use proto::router::v1::{ListModelsRequest, ListModelsResponse, ResolveRequest, ResolveResponse};
+use proto::transport::v1::transport_service_client::TransportServiceClient;
+use proto::transport::v1::{ProbeRequest, ProbeResponse, RespondRequest, RespondResponse};
+use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info};
+use tokio::time::Instant;
+use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::budget::{Budget, Limit};
+use crate::service::{BuildError, Peers};
+
+/// Patience with what is answered from memory or one database read.
+const QUICK: Duration = Duration::from_secs(5);
+/// Patience with a bind: it may have to wait for a token refresh, its timeout at the identity provider included.
+const BIND: Duration = Duration::from_secs(90);
+/// Patience with a probe: a real upstream request.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// A question that a peer was asked, answered or not.
+pub(crate) struct Asked<T> {
+    /// The peer.
+    pub(crate) service: &'static str,
+    /// The question's name in the trace.
+    pub(crate) name: &'static str,
+    /// When it was asked.
+    pub(crate) began: Instant,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// Where it was answered.
+    pub(crate) info: HopInfo,
+    /// The answer.
+    pub(crate) result: Result<T, Failure>,
+}
+
+/// One transport-svc.
+pub(crate) struct Egress {
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    client: TransportServiceClient<PeerChannel>,
+}
+
+/// Clients of all peers.
+pub(crate) struct Links {
+    router: RouterServiceClient<PeerChannel>,
+    auth: BindingServiceClient<PeerChannel>,
+    egresses: Vec<Egress>,
+    channels: Vec<PeerChannel>,
+}
+
+impl Links {
+    /// Clients over the given channels; `local` is the first egress, the others follow by name.
+    pub(crate) fn new(peers: Peers) -> Result<Self, BuildError> {
+        if peers.transports.is_empty() {
+            return Err(BuildError::NoEgress);
+        }
+        let mut channels = vec![peers.router.clone(), peers.auth.clone()];
+        channels.extend(peers.transports.values().cloned());
+        let mut egresses: Vec<Egress> = peers
+            .transports
+            .into_iter()
+            .map(|(name, channel)| {
+                let client = TransportServiceClient::new(channel)
+                    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                    .max_encoding_message_size(MAX_MESSAGE_BYTES);
+                Egress { name, client }
+            })
+            .collect();
+        egresses.sort_by_key(|egress| egress.name != "local");
+        let router = RouterServiceClient::new(peers.router).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let auth = BindingServiceClient::new(peers.auth);
+        Ok(Self { router, auth, egresses, channels })
+    }
+
+    /// The egress that calls leave by. `None` cannot be: [`Links::new`] refuses to be built without one.
+    pub(crate) fn egress(&self) -> Option<&Egress> {
+        self.egresses.first()
+    }
+
+    pub(crate) async fn resolve(&self, question: ResolveRequest, budget: Budget) -> Asked<ResolveResponse> {
+        let (limit, mut client) = (budget.limit(QUICK), self.router.clone());
+        let request = request(question, limit);
+        measure(service::ROUTER, "resolve", limit, async move { client.resolve(request).await }).await
+    }
+
+    pub(crate) async fn list_models(&self, question: ListModelsRequest, budget: Budget) -> Asked<ListModelsResponse> {
+        let (limit, mut client) = (budget.limit(QUICK), self.router.clone());
+        let request = request(question, limit);
+        measure(service::ROUTER, "list_models", limit, async move { client.list_models(request).await }).await
+    }
+
+    pub(crate) async fn verify_key(&self, question: VerifyKeyRequest, budget: Budget) -> Asked<VerifyKeyResponse> {
+        let (limit, mut client) = (budget.limit(QUICK), self.auth.clone());
+        let request = request(question, limit);
+        measure(service::AUTH, "verify_key", limit, async move { client.verify_key(request).await }).await
+    }
+
+    pub(crate) async fn bind(&self, question: BindRequest, budget: Budget) -> Asked<BindResponse> {
+        let (limit, mut client) = (budget.limit(BIND), self.auth.clone());
+        let request = request(question, limit);
+        measure(service::AUTH, "bind", limit, async move { client.bind(request).await }).await
+    }
+
+    pub(crate) async fn check_binding(
+        &self,
+        question: CheckBindingRequest,
+        budget: Budget,
+    ) -> Asked<CheckBindingResponse> {
+        let (limit, mut client) = (budget.limit(BIND), self.auth.clone());
+        let request = request(question, limit);
+        measure(service::AUTH, "check_binding", limit, async move { client.check_binding(request).await }).await
+    }
+
+    /// Tells auth-svc what came of a credential; outlives the call, so no deadline but our patience applies.
+    pub(crate) async fn report(&self, outcome: ReportOutcomeRequest) -> Result<(), Failure> {
+        let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
+        let request = request(outcome, limit);
+        let asked =
+            measure(service::AUTH, "report_outcome", limit, async move { client.report_outcome(request).await });
+        asked.await.result.map(|_| ())
+    }
+
+    /// Checks that every peer answers. A peer in this process has no health service of its own, and saying so is an
+    /// answer.
+    pub(crate) async fn check(&self) -> Result<(), Failure> {
+        futures_util::future::try_join_all(self.channels.iter().cloned().map(check_peer)).await.map(|_| ())
+    }
+}
+
+impl Egress {
+    /// Begins the upstream call. Has no patience of its own: transport-svc owns the timers of an upstream call.
+    pub(crate) async fn respond(&self, question: RespondRequest, budget: Budget) -> Asked<Streaming<RespondResponse>> {
+        let (limit, mut client) = (budget.limit(Duration::MAX), self.client.clone());
+        let request = request(question, limit);
+        measure(service::TRANSPORT, "respond", limit, async move { client.respond(request).await }).await
+    }
+
+    pub(crate) async fn probe(&self, question: ProbeRequest, budget: Budget) -> Asked<ProbeResponse> {
+        let (limit, mut client) = (budget.limit(PROBE), self.client.clone());
+        let request = request(question, limit);
+        measure(service::TRANSPORT, "probe", limit, async move { client.probe(request).await }).await
+    }
+}
+
+fn request<M>(message: M, limit: Limit) -> Request<M> {
+    let mut request = Request::new(message);
+    if limit.time != Duration::MAX {
+        request.set_timeout(limit.time);
+    }
+    request
+}
+
+async fn measure<T>(
+    service: &'static str,
+    name: &'static str,
+    limit: Limit,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Asked<T> {
+    let began = Instant::now();
+    let answered =
+        if limit.time == Duration::MAX { Ok(call.await) } else { tokio::time::timeout(limit.time, call).await };
+    let (info, result) = match answered {
+        Ok(Ok(response)) => (hop_info(response.metadata()), Ok(response.into_inner())),
+        Ok(Err(status)) => {
+            (hop_info(status.metadata()), Err(limit.judge(failure_from_status(&status, service), service)))
+        }
+        Err(_) => (HopInfo::default(), Err(limit.passed(service))),
+    };
+    Asked { service, name, began, took: began.elapsed(), info, result }
+}
+
+async fn check_peer(channel: PeerChannel) -> Result<(), Failure> {
+    let (peer, place) = (channel.peer(), channel.describe());
+    let limit = Limit { time: Duration::from_secs(3), callers: false };
+    let request = request(HealthCheckRequest { service: String::new() }, limit);
+    let mut client = HealthClient::new(channel);
+    match tokio::time::timeout(limit.time, client.check(request)).await {
+        Ok(Ok(answer)) if answer.get_ref().status == ServingStatus::Serving as i32 => Ok(()),
+        Ok(Ok(_)) => {
+            let message = format!("{place} answers, but is not serving");
+            Err(Failure::new(Reason::PeerUnavailable, service::GATEWAY, message))
+        }
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(()),
+        Ok(Err(status)) => Err(limit.judge(failure_from_status(&status, peer), peer)),
+        Err(_) => Err(limit.passed(peer)),
+    }
+}

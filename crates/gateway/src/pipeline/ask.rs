@@ -1,0 +1,231 @@
+//! What is asked: a Responses body as it came, of which only what routing needs is read, or a body made from a message.
+
+use bytes::Bytes;
+use domain::{Failure, Reason, service};
+use proto::common::v1::Header;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+/// Reasoning efforts that the upstream knows.
+const EFFORTS: [&str; 5] = ["minimal", "low", "medium", "high", "xhigh"];
+
+/// One call's request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ask {
+    /// Model name as the caller gave it; empty means the agent's default.
+    pub(crate) model: String,
+    /// The request body for transport-svc, which applies the rules of its target.
+    pub(crate) body: Bytes,
+    /// True if the body asks for a stream.
+    pub(crate) stream: bool,
+    /// Caller headers that pass.
+    pub(crate) headers: Vec<Header>,
+    /// The caller's session, for sticky credentials; may be empty.
+    pub(crate) session: String,
+}
+
+/// A call in words, as gRPC takes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Words<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) body_json: &'a str,
+    pub(crate) session: &'a str,
+    pub(crate) thinking: &'a str,
+    pub(crate) instructions: &'a str,
+}
+
+/// The fields that are read; all others pass unseen.
+#[derive(Deserialize)]
+struct Read<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    prompt_cache_key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    previous_response_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    conversation: Option<&'a RawValue>,
+    #[serde(borrow)]
+    background: Option<&'a RawValue>,
+}
+
+impl Ask {
+    /// A Responses body as it came.
+    ///
+    /// # Errors
+    ///
+    /// REQUEST_INVALID for what is no JSON object in UTF-8 or has a field of the wrong type, UNSUPPORTED for a field
+    /// that we cannot honour; both name the field.
+    pub(crate) fn from_body(body: Bytes, headers: Vec<Header>, session: Option<String>) -> Result<Self, Failure> {
+        let text = std::str::from_utf8(&body)
+            .map_err(|e| invalid(format!("the body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
+        if !text.trim_start().starts_with('{') {
+            return Err(invalid("the body is not a JSON object".to_owned()));
+        }
+        let read: Read<'_> =
+            serde_json::from_str(text).map_err(|e| invalid(format!("the body is not valid JSON: {e}")))?;
+        read.refuse_unsupported()?;
+        let model = field::<String>("model", read.model)?.unwrap_or_default();
+        let stream = field::<bool>("stream", read.stream)?.unwrap_or(false);
+        let key = field::<String>("prompt_cache_key", read.prompt_cache_key)?;
+        let session = session.or(key).unwrap_or_default();
+        Ok(Self { model, stream, headers, session, body: body.clone() })
+    }
+
+    /// A call in words, or with a body beside them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ask::from_body`], and REQUEST_INVALID for words that do not go together.
+    pub(crate) fn from_words(words: Words<'_>, headers: Vec<Header>, session: Option<String>) -> Result<Self, Failure> {
+        let named = (!words.session.is_empty()).then(|| words.session.to_owned());
+        let session = named.or(session);
+        if words.body_json.is_empty() {
+            return words.into_message(headers, session);
+        }
+        let only_with_message =
+            [("message", words.message), ("thinking", words.thinking), ("instructions", words.instructions)];
+        if let Some((name, _)) = only_with_message.iter().find(|(_, value)| !value.is_empty()) {
+            return Err(
+                invalid(format!("`{name}` does not go with `body_json`, which holds the whole request")).param(*name)
+            );
+        }
+        let mut ask = Self::from_body(Bytes::copy_from_slice(words.body_json.as_bytes()), headers, session)?;
+        if !words.model.is_empty() {
+            words.model.clone_into(&mut ask.model);
+        }
+        Ok(ask)
+    }
+}
+
+impl Words<'_> {
+    fn into_message(self, headers: Vec<Header>, session: Option<String>) -> Result<Ask, Failure> {
+        if self.message.is_empty() {
+            return Err(invalid("neither `message` nor `body_json` is given".to_owned()).param("message"));
+        }
+        let content = json!([{ "type": "input_text", "text": self.message }]);
+        let mut body = json!({ "model": self.model, "stream": true,
+            "input": [{ "type": "message", "role": "user", "content": content }] });
+        if !self.instructions.is_empty() {
+            body["instructions"] = self.instructions.into();
+        }
+        if !self.thinking.is_empty() {
+            if !EFFORTS.contains(&self.thinking) {
+                let message = format!("`thinking` is {:?}; it is one of {}", self.thinking, EFFORTS.join(", "));
+                return Err(invalid(message).param("thinking"));
+            }
+            body["reasoning"] = json!({ "effort": self.thinking, "summary": "auto" });
+        }
+        if let Some(session) = &session {
+            body["prompt_cache_key"] = session.as_str().into();
+        }
+        let (model, session) = (self.model.to_owned(), session.unwrap_or_default());
+        Ok(Ask { model, session, headers, stream: true, body: body.to_string().into() })
+    }
+}
+
+impl Read<'_> {
+    /// What would need state that this gateway does not keep. Ignoring it would answer another question than the one
+    /// that was asked.
+    fn refuse_unsupported(&self) -> Result<(), Failure> {
+        let given = |value: Option<&RawValue>| value.is_some_and(|v| v.get() != "null");
+        for (name, value) in [("previous_response_id", self.previous_response_id), ("conversation", self.conversation)]
+        {
+            if given(value) {
+                let message = format!("`{name}` is not served: no responses are stored");
+                let failure = Failure::new(Reason::Unsupported, service::GATEWAY, message).param(name);
+                return Err(failure.next_step("send the whole conversation in `input`"));
+            }
+        }
+        if field::<bool>("background", self.background)? == Some(true) {
+            let message = "`background: true` is not served: no responses are stored";
+            return Err(Failure::new(Reason::Unsupported, service::GATEWAY, message).param("background"));
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: String) -> Failure {
+    Failure::new(Reason::RequestInvalid, service::GATEWAY, message)
+}
+
+fn field<'a, T: Deserialize<'a>>(name: &str, value: Option<&'a RawValue>) -> Result<Option<T>, Failure> {
+    let Some(value) = value else { return Ok(None) };
+    serde_json::from_str(value.get()).map_err(|e| {
+        // The position counts from the field's beginning and would mislead.
+        let what = e.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        invalid(format!("`{name}` has the wrong type: {what}")).param(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &'static str) -> Result<Ask, Failure> {
+        Ask::from_body(Bytes::from_static(text.as_bytes()), vec![], None)
+    }
+
+    #[test]
+    fn a_body_passes_as_it_came() {
+        let text =
+            "{ \"model\":\"codex/gpt-5.5\" ,\"x\":1.50,\"stream\":true,\"prompt_cache_key\":\"s\",\"store\":null}";
+        let ask = body(text).unwrap();
+        assert_eq!((ask.model.as_str(), ask.stream, ask.session.as_str()), ("codex/gpt-5.5", true, "s"));
+        assert_eq!(ask.body, text.as_bytes());
+        assert_eq!(body(r#"{"previous_response_id":null,"background":false}"#).map(|a| a.model), Ok(String::new()));
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        for (text, reason, param) in [
+            ("", Reason::RequestInvalid, None),
+            ("[]", Reason::RequestInvalid, None),
+            ("{\"model\":", Reason::RequestInvalid, None),
+            ("{\"model\":5}", Reason::RequestInvalid, Some("model")),
+            ("{\"stream\":\"yes\"}", Reason::RequestInvalid, Some("stream")),
+            ("{\"previous_response_id\":\"r\"}", Reason::Unsupported, Some("previous_response_id")),
+            ("{\"conversation\":{\"id\":\"c\"}}", Reason::Unsupported, Some("conversation")),
+            ("{\"background\":true}", Reason::Unsupported, Some("background")),
+        ] {
+            let failure = body(text).unwrap_err();
+            assert_eq!((failure.reason, failure.param.as_deref()), (reason, param), "{text}: {}", failure.message);
+        }
+        let failure = Ask::from_body(Bytes::from_static(b"{\"a\":\"\xff\"}"), vec![], None).unwrap_err();
+        assert!(failure.message.contains("byte 6"), "{}", failure.message);
+    }
+
+    #[test]
+    fn words_become_a_body() {
+        let words = Words {
+            model: "codex/gpt-5.5",
+            message: "Hello",
+            session: "s1",
+            thinking: "low",
+            instructions: "Be brief.",
+            ..Words::default()
+        };
+        let ask = Ask::from_words(words, vec![], None).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&ask.body).unwrap();
+        let expected = json!({ "model": "codex/gpt-5.5", "stream": true, "instructions": "Be brief.",
+            "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "Hello" }] }],
+            "reasoning": { "effort": "low", "summary": "auto" }, "prompt_cache_key": "s1" });
+        assert_eq!(body, expected);
+        assert_eq!(ask.session, "s1");
+    }
+
+    #[test]
+    fn words_must_go_together() {
+        let refused = |words| Ask::from_words(words, vec![], None).unwrap_err().param.unwrap_or_default();
+        assert_eq!(refused(Words::default()), "message");
+        assert_eq!(refused(Words { message: "m", thinking: "loud", ..Words::default() }), "thinking");
+        assert_eq!(refused(Words { message: "m", body_json: "{}", ..Words::default() }), "message");
+        let words = Words { model: "a/b", body_json: "{\"model\":\"c/d\"}", ..Words::default() };
+        assert_eq!(Ask::from_words(words, vec![], None).map(|a| a.model), Ok("a/b".to_owned()));
+    }
+}

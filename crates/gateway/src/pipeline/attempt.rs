@@ -1,0 +1,190 @@
+//! One attempt: what transport-svc says, message by message.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{Failure, Reason, service};
+use proto::transport::v1::respond_response::Message as Wire;
+use proto::transport::v1::{Head, Outcome, RespondResponse, Sent};
+use service_kit::{failure_from_proto, failure_from_status};
+use tokio::time::timeout_at;
+use tonic::Streaming;
+
+use crate::budget::{Budget, deadline_passed};
+use crate::pipeline::decide::Failed;
+use crate::pipeline::hold::{Hold, Look, Terminal, look};
+
+/// How long the chunk with the terminal event waits for the outcome, which comes right behind it. Clients close the
+/// connection at the terminal event; with the outcome at hand the record is whole by then.
+const OUTCOME_WAIT: Duration = Duration::from_millis(100);
+
+/// The end of an attempt.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// Why it failed; `None` on success.
+    pub(crate) failure: Option<Failure>,
+    /// What transport-svc said; `None` where it broke off or refused.
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// One message.
+pub(crate) enum Message {
+    /// Bytes for the caller, and the terminal event in them.
+    Chunk(Bytes, Option<Terminal>),
+    /// Nothing more will come.
+    End(End),
+}
+
+/// How an attempt has begun.
+pub(crate) enum Begun {
+    /// It answers: its messages, from the first on, are for the caller.
+    Answers,
+    /// It failed before anything went to the caller.
+    Failed(End),
+}
+
+/// One attempt.
+pub(crate) struct Attempt {
+    inbound: Streaming<RespondResponse>,
+    /// The upstream's headers, once they came.
+    pub(crate) head: Head,
+    /// Messages that were read ahead.
+    ahead: VecDeque<Message>,
+    /// Chunks of a failed attempt, which the caller may get after all.
+    pub(crate) held: Vec<Bytes>,
+    /// True if the upstream itself ended the response as failed before any content.
+    failed_event: bool,
+}
+
+impl Attempt {
+    pub(crate) fn new(inbound: Streaming<RespondResponse>) -> Self {
+        Self { inbound, head: Head::default(), ahead: VecDeque::new(), held: Vec::new(), failed_event: false }
+    }
+
+    /// Waits until the attempt either answers or has failed. With `hold` the events that carry no content wait, so that
+    /// an early failure can still be followed by another attempt.
+    pub(crate) async fn begin(&mut self, hold: bool, budget: Budget) -> Begun {
+        let mut held = Hold::default();
+        loop {
+            let received = match held.until() {
+                Some(until) => match timeout_at(until, self.receive(budget)).await {
+                    Ok(received) => received,
+                    Err(_) => return self.answer(held, None),
+                },
+                None => self.receive(budget).await,
+            };
+            match received {
+                Received::Chunk { data, content, look } => {
+                    self.failed_event |= look.only_failure;
+                    if !held.take(data, content, &look) || !hold {
+                        return self.answer(held, None);
+                    }
+                }
+                Received::End(end) if end.failure.is_none() => return self.answer(held, Some(end)),
+                Received::End(end) => {
+                    self.held = held.release();
+                    return Begun::Failed(end);
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, held: Hold, end: Option<End>) -> Begun {
+        let chunks = held.release().into_iter().map(|data| {
+            let terminal = look(&data).terminal;
+            Message::Chunk(data, terminal)
+        });
+        self.ahead.extend(chunks);
+        self.ahead.extend(end.map(Message::End));
+        Begun::Answers
+    }
+
+    /// The next message of an attempt that answers.
+    pub(crate) async fn next(&mut self, budget: Budget) -> Message {
+        if let Some(message) = self.ahead.pop_front() {
+            return message;
+        }
+        match self.receive(budget).await {
+            Received::Chunk { data, look, .. } => Message::Chunk(data, look.terminal),
+            Received::End(end) => Message::End(end),
+        }
+    }
+
+    /// After the terminal event: the end, if it comes within a moment and nothing else comes before it.
+    pub(crate) async fn end_at_hand(&mut self, budget: Budget) -> Option<End> {
+        match tokio::time::timeout(OUTCOME_WAIT, self.next(budget)).await {
+            Ok(Message::End(end)) => Some(end),
+            Ok(other) => {
+                self.ahead.push_front(other);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn receive(&mut self, budget: Budget) -> Received {
+        loop {
+            let message = match budget.deadline() {
+                None => self.inbound.message().await,
+                Some(deadline) => match timeout_at(deadline, self.inbound.message()).await {
+                    Ok(message) => message,
+                    Err(_) => return Received::End(End::broken(deadline_passed(service::TRANSPORT))),
+                },
+            };
+            match message {
+                Ok(Some(RespondResponse { message: Some(Wire::Head(head)) })) => self.head = head,
+                Ok(Some(RespondResponse { message: Some(Wire::Chunk(chunk)) })) => {
+                    let look = look(&chunk.data);
+                    return Received::Chunk { data: chunk.data, content: chunk.content, look };
+                }
+                Ok(Some(RespondResponse { message: Some(Wire::Outcome(outcome)) })) => {
+                    return Received::End(End::from_outcome(outcome));
+                }
+                // A message of a later version.
+                Ok(Some(RespondResponse { message: None })) => {}
+                Ok(None) => return Received::End(End::broken(broke_off("ended its stream without an outcome"))),
+                Err(status) => {
+                    return Received::End(End::broken(failure_from_status(&status, service::TRANSPORT)));
+                }
+            }
+        }
+    }
+
+    /// What the decision about another attempt needs to know.
+    pub(crate) fn failed(&self, failure: &Failure, end: &End) -> Failed {
+        Failed { failed_event: self.failed_event, ..end.failed(failure) }
+    }
+}
+
+enum Received {
+    Chunk { data: Bytes, content: bool, look: Look },
+    End(End),
+}
+
+impl End {
+    /// transport-svc did not say how it ended.
+    pub(crate) fn broken(failure: Failure) -> Self {
+        Self { failure: Some(failure), outcome: None }
+    }
+
+    fn from_outcome(outcome: Outcome) -> Self {
+        Self { failure: outcome.failure.as_ref().map(failure_from_proto), outcome: Some(outcome) }
+    }
+
+    /// What the decision about another attempt needs to know, before anything was relayed.
+    pub(crate) fn failed(&self, failure: &Failure) -> Failed {
+        let outcome = self.outcome.as_ref();
+        Failed {
+            reason: failure.reason,
+            status: outcome.and_then(|o| o.status).and_then(|s| u16::try_from(s).ok()),
+            sent: outcome.map_or(Sent::Unspecified, Outcome::sent),
+            relayed: false,
+            failed_event: false,
+        }
+    }
+}
+
+fn broke_off(what: &str) -> Failure {
+    Failure::new(Reason::PeerUnavailable, service::GATEWAY, format!("transport-svc {what}"))
+}

@@ -1,0 +1,307 @@
+//! One call: who makes it, what is known of it so far, and its record, which is written however the call ends.
+
+use std::sync::Arc;
+
+use domain::{Candidate, Failure, Reason, Usage, service};
+use http::HeaderMap;
+use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
+use proto::common::v1::Header;
+use proto::router::v1::{ResolveRequest, Route};
+use proto::transport::v1::{Outcome, Resource, RespondRequest, SealedCredential};
+use service_kit::{Peer, candidate_from_proto, failure_from_proto, usage_from_proto};
+use tracing::Span;
+
+use crate::budget::{Budget, deadline_passed};
+use crate::caller::Caller;
+use crate::core::Core;
+use crate::links::Asked;
+use crate::pipeline::ask::Ask;
+use crate::pipeline::attempt::{Attempt, End};
+use crate::pipeline::hold::Terminal;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::tracer::Tracer;
+use crate::records::{Face, Record};
+
+/// A bound credential, for one attempt.
+pub(crate) struct Binding {
+    /// Which.
+    pub(crate) bound: Bound,
+    /// It, sealed.
+    pub(crate) sealed: SealedCredential,
+    /// True if another credential of this route is eligible too.
+    pub(crate) others: bool,
+}
+
+/// How a call has ended, for its face.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Its record.
+    pub(crate) record: Arc<Record>,
+    /// Id of the upstream's response object.
+    pub(crate) response_id: Option<String>,
+    /// Request fields that a rule of the target dropped.
+    pub(crate) dropped: Vec<String>,
+    /// The upstream's headers, where it refused.
+    pub(crate) headers: Vec<Header>,
+    /// True if the caller has got the upstream's own terminal event.
+    pub(crate) terminal_relayed: bool,
+}
+
+/// One call. Dropping it before it has ended records it as cancelled.
+pub(crate) struct Call {
+    /// What all calls share.
+    pub(crate) core: Arc<Core>,
+    /// Its id.
+    pub(crate) id: String,
+    /// Its trace id.
+    pub(crate) trace_id: String,
+    /// The server's span.
+    pub(crate) span: Span,
+    /// The caller's time.
+    pub(crate) budget: Budget,
+    /// Its trace.
+    pub(crate) tracer: Tracer,
+    /// The terminal event, once the caller has got it.
+    pub(crate) terminal: Option<Terminal>,
+    /// Request fields that a rule of the target dropped.
+    pub(crate) dropped: Vec<String>,
+    face: Face,
+    caller: Option<Caller>,
+    started_at_ms: i64,
+    usage: Option<Usage>,
+    ended: bool,
+}
+
+impl Call {
+    /// A call arrives.
+    pub(crate) fn accept(core: &Arc<Core>, face: Face, headers: &HeaderMap) -> Self {
+        let span = Span::current();
+        let id = domain::new_call_id();
+        span.record("switchboard.call_id", id.as_str());
+        let trace_id = telemetry::trace_id(&span)
+            .or_else(|| named_trace(headers))
+            .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
+        Self {
+            tracer: Tracer::new(&id, &trace_id),
+            core: Arc::clone(core),
+            id,
+            trace_id,
+            span,
+            budget: Budget::from_headers(headers),
+            terminal: None,
+            dropped: Vec::new(),
+            face,
+            caller: None,
+            started_at_ms: core.clock.now_ms(),
+            usage: None,
+            ended: false,
+        }
+    }
+
+    /// Finds out who calls.
+    pub(crate) async fn identify(
+        &mut self,
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+        agent: &str,
+    ) -> Result<(), Failure> {
+        let identified = self.core.keys.identify(&self.core.links, headers, peer, agent, self.budget).await;
+        if let Some(asked) = &identified.asked {
+            self.tracer.asked(asked);
+        }
+        self.caller = Some(identified.result?);
+        Ok(())
+    }
+
+    /// The routes for what is asked.
+    pub(crate) async fn resolve(&mut self, ask: &Ask) -> Result<Plan, Failure> {
+        self.tracer.requested(&ask.model);
+        let caller = self.caller()?;
+        let question =
+            ResolveRequest { model: ask.model.clone(), agent: caller.agent.clone(), allowed: caller.models.clone() };
+        let asked = self.core.links.resolve(question, self.budget).await;
+        self.tracer.asked(&asked);
+        let answer = asked.result?;
+        self.tracer.table(answer.table_digest);
+        Ok(Plan::new(answer.routes))
+    }
+
+    /// A credential for `route`.
+    pub(crate) async fn bind(&mut self, plan: &Plan, route: &Route, session: &str) -> Result<Binding, Failure> {
+        let question = BindRequest {
+            call_id: self.id.clone(),
+            wanted: Some(wanted(self.caller()?, route, session)),
+            rejected: plan.rejected(),
+            exclude: plan.excluded(),
+        };
+        let asked = self.core.links.bind(question, self.budget).await.and_then(binding);
+        self.tracer.asked(&asked);
+        if let Err(failure) = &asked.result
+            && !plan.tried()
+        {
+            self.tracer.skipped(route, asked.took, failure.reason);
+        }
+        asked.result
+    }
+
+    /// Begins an attempt on `route`.
+    pub(crate) async fn respond(&mut self, route: &Route, binding: &mut Binding, ask: &Ask) -> Result<Attempt, End> {
+        let core = Arc::clone(&self.core);
+        let Some(egress) = core.links.egress() else {
+            return Err(End::broken(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")));
+        };
+        let question = RespondRequest {
+            call_id: self.id.clone(),
+            target: route.target.clone(),
+            credential: Some(std::mem::take(&mut binding.sealed)),
+            upstream_model: route.upstream_model.clone(),
+            body: ask.body.clone(),
+            headers: ask.headers.clone(),
+            resource: Resource::Responses.into(),
+        };
+        self.tracer.begin(route, &binding.bound.credential, &egress.name);
+        let asked = egress.respond(question, self.budget).await;
+        self.tracer.taken(asked.info);
+        asked.result.map(Attempt::new).map_err(End::broken)
+    }
+
+    fn caller(&self) -> Result<&Caller, Failure> {
+        let nobody = || Failure::new(Reason::AgentKeyInvalid, service::GATEWAY, "nobody has been identified");
+        self.caller.as_ref().ok_or_else(nobody)
+    }
+
+    /// Takes over what the outcome says of the whole call.
+    pub(crate) fn learn(&mut self, outcome: Option<&Outcome>) {
+        if let Some(usage) = outcome.and_then(|o| o.usage.as_ref()) {
+            self.usage = Some(usage_from_proto(usage));
+        }
+    }
+
+    /// The call is over: its record is written.
+    pub(crate) fn finish(&mut self, failure: Option<Failure>, outcome: Option<&Outcome>) -> Ended {
+        self.ended = true;
+        self.learn(outcome);
+        let terminal = self.terminal.take();
+        let usage = self.usage.or(terminal.as_ref().and_then(|t| t.usage));
+        let trace = self.tracer.finish(failure.as_ref(), telemetry::span_id(&self.span).unwrap_or_default());
+        let record = Arc::new(Record {
+            agent: self.caller.as_ref().map(|c| c.agent.clone()).unwrap_or_default(),
+            face: self.face,
+            started_at_ms: self.started_at_ms,
+            elapsed_ms: self.tracer.elapsed().as_secs_f64() * 1e3,
+            failure,
+            trace,
+            usage,
+        });
+        self.note(&record);
+        // Strangers must not push agents' calls out of the ring.
+        if self.caller.is_some() {
+            self.core.records.keep(Arc::clone(&record));
+        }
+        let response_id = outcome.and_then(|o| o.response_id.clone());
+        Ended {
+            record,
+            response_id: response_id.or(terminal.as_ref().and_then(|t| t.response_id.clone())),
+            dropped: std::mem::take(&mut self.dropped),
+            headers: outcome.map(|o| o.headers.clone()).unwrap_or_default(),
+            terminal_relayed: terminal.is_some(),
+        }
+    }
+
+    /// One log line a call, and the reason in its span.
+    fn note(&self, record: &Record) {
+        let last = record.trace.attempts.last();
+        let (call_id, agent, elapsed_ms) = (self.id.as_str(), record.agent.as_str(), record.elapsed_ms.round());
+        let model = record.trace.requested_model.as_str();
+        let credential = last.and_then(|a| a.credential.as_deref()).unwrap_or("-");
+        let Some(failure) = &record.failure else {
+            tracing::info!(call_id, agent, model, credential, elapsed_ms, face = self.face.as_str(), "call answered");
+            return;
+        };
+        self.span.record("switchboard.reason", failure.reason.as_str());
+        self.span.record("otel.status_code", "ERROR");
+        tracing::warn!(
+            call_id,
+            agent,
+            model,
+            credential,
+            elapsed_ms,
+            face = self.face.as_str(),
+            reason = failure.reason.as_str(),
+            service = failure.service,
+            cause = failure.message,
+            "call failed"
+        );
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.ended || self.caller.is_none() {
+            return;
+        }
+        let _entered = self.span.clone().entered();
+        let failure = match &self.terminal {
+            // Clients hang up at the terminal event, and then the call is over, not given up.
+            Some(terminal) if terminal.success => None,
+            _ if self.budget.is_over() => Some(deadline_passed(service::GATEWAY)),
+            _ => Some(Failure::new(Reason::Cancelled, service::GATEWAY, "the caller went away")),
+        };
+        self.finish(failure, None);
+    }
+}
+
+/// What a credential is wanted for: the same question for a call and for its status.
+pub(crate) fn wanted(caller: &Caller, route: &Route, session: &str) -> Wanted {
+    Wanted {
+        agent: caller.agent.clone(),
+        provider: route.provider.clone(),
+        target: route.target.clone(),
+        realm: route.realm.clone(),
+        upstream_model: route.upstream_model.clone(),
+        credentials: route.credentials.clone(),
+        key_credentials: caller.credentials.clone(),
+        session: session.to_owned(),
+    }
+}
+
+/// A bind's answer as a result: that nothing was bound is an answer there and a failure here.
+pub(crate) fn binding(answer: BindResponse) -> Result<Binding, Failure> {
+    match (answer.bound, answer.sealed) {
+        (Some(bound), Some(sealed)) => {
+            let others = answer.candidates.iter().any(|c| c.eligible && c.credential != bound.credential);
+            Ok(Binding { bound, sealed, others })
+        }
+        _ => Err(unbound(answer.failure.as_ref(), &answer.candidates)),
+    }
+}
+
+/// Why nothing was bound, with every candidate.
+pub(crate) fn unbound(
+    failure: Option<&proto::common::v1::Failure>,
+    candidates: &[proto::common::v1::Candidate],
+) -> Failure {
+    let mut failure = failure.map_or_else(
+        || Failure::new(Reason::Internal, service::AUTH, "auth-svc bound nothing and did not say why"),
+        failure_from_proto,
+    );
+    if failure.candidates.is_empty() {
+        failure.candidates = candidates.iter().map(candidate_from_proto).collect::<Vec<Candidate>>();
+    }
+    failure
+}
+
+/// The trace id of a caller's `traceparent`, for a process without an OpenTelemetry layer.
+fn named_trace(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
+    let valid = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0');
+    valid.then(|| id.to_ascii_lowercase())
+}
+
+impl<T> Asked<T> {
+    /// The same question with what its answer means.
+    pub(crate) fn and_then<U>(self, meaning: impl FnOnce(T) -> Result<U, Failure>) -> Asked<U> {
+        let Asked { service, name, began, took, info, result } = self;
+        Asked { service, name, began, took, info, result: result.and_then(meaning) }
+    }
+}

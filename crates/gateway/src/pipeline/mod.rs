@@ -1,0 +1,218 @@
+//! The pipeline of a call: resolve, bind, respond. One place, used by every face.
+//!
+//! It is a pulled stream: nothing happens unless the face asks for the next event, nothing goes on when the face drops
+//! it, and no task of its own has to be found and stopped.
+
+mod ask;
+mod attempt;
+mod call;
+mod decide;
+mod hold;
+mod plan;
+mod report;
+mod tracer;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::Failure;
+use futures_util::Stream;
+use proto::common::v1::Header;
+use proto::router::v1::Route;
+use proto::transport::v1::Outcome;
+use tracing::Span;
+
+pub(crate) use ask::{Ask, Words};
+pub(crate) use call::{Call, Ended, binding, unbound, wanted};
+
+use crate::pipeline::attempt::{Attempt, Begun, End, Message};
+use crate::pipeline::call::Binding;
+use crate::pipeline::decide::NextStep;
+use crate::pipeline::plan::{Plan, Refusal};
+
+/// How long the next bind waits for auth-svc to have heard of the last failure.
+const REPORT_WAIT: Duration = Duration::from_millis(300);
+
+/// The winning attempt has begun; its first bytes follow at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    /// The upstream's headers for the caller.
+    pub(crate) headers: Vec<Header>,
+    /// Request fields that a rule of the target dropped.
+    pub(crate) dropped: Vec<String>,
+    /// Provider that answers.
+    pub(crate) provider: String,
+    /// Model that answers.
+    pub(crate) model: String,
+    /// The hops known by now, as a `server-timing` header.
+    pub(crate) server_timing: String,
+}
+
+/// What a call yields: at most one head, then bytes, and always one end.
+#[derive(Debug)]
+pub(crate) enum CallEvent {
+    /// The winning attempt has begun.
+    Head(Head),
+    /// Bytes of the upstream's body, unchanged.
+    Bytes(Bytes),
+    /// The end.
+    End(Box<Ended>),
+}
+
+/// The events of one call.
+pub(crate) struct CallStream {
+    span: Span,
+    events: Pin<Box<dyn Stream<Item = CallEvent> + Send>>,
+}
+
+impl Stream for CallStream {
+    type Item = CallEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<CallEvent>> {
+        // Whoever polls, the hops below are children of the call's span.
+        let this = &mut *self;
+        this.span.in_scope(|| this.events.as_mut().poll_next(cx))
+    }
+}
+
+/// Runs a call whose caller is known.
+pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
+    let span = call.span.clone();
+    let events = async_stream::stream! {
+        let mut plan = match call.resolve(&ask).await {
+            Ok(plan) => plan,
+            Err(failure) => {
+                yield CallEvent::End(Box::new(call.finish(Some(failure), None)));
+                return;
+            }
+        };
+        while let Some((mut attempt, binding)) = call.winner(&mut plan, &ask).await {
+            let route = plan.route().cloned().unwrap_or_default();
+            yield CallEvent::Head(call.head(&attempt.head, &route));
+            loop {
+                let (data, terminal) = match attempt.next(call.budget).await {
+                    Message::End(end) => {
+                        yield call.settle(end, &plan, &binding);
+                        return;
+                    }
+                    Message::Chunk(data, terminal) => (data, terminal),
+                };
+                if terminal.is_some() {
+                    call.terminal = terminal;
+                    if let Some(end) = attempt.end_at_hand(call.budget).await {
+                        // The record is written before the caller can see that the call is over.
+                        let ended = call.settle(end, &plan, &binding);
+                        yield CallEvent::Bytes(data);
+                        yield ended;
+                        return;
+                    }
+                }
+                yield CallEvent::Bytes(data);
+            }
+        }
+        let (failure, refusal) = plan.verdict();
+        for event in call.give_up(failure, refusal) {
+            yield event;
+        }
+    };
+    CallStream { span, events: Box::pin(events) }
+}
+
+impl Call {
+    /// Tries what there is to try until an attempt answers. `None` if none did.
+    async fn winner(&mut self, plan: &mut Plan, ask: &Ask) -> Option<(Attempt, Binding)> {
+        while let Some(route) = plan.route().cloned() {
+            let mut binding = match self.bind(plan, &route, &ask.session).await {
+                Ok(binding) => binding,
+                Err(failure) => {
+                    plan.not_bound(failure);
+                    continue;
+                }
+            };
+            plan.begin();
+            let begun = match self.respond(&route, &mut binding, ask).await {
+                Ok(mut attempt) => match attempt.begin(plan.could_go_on(binding.others), self.budget).await {
+                    Begun::Answers => return Some((attempt, binding)),
+                    Begun::Failed(end) => (Some(attempt), end),
+                },
+                Err(end) => (None, end),
+            };
+            self.lost(plan, &binding, begun.0, begun.1).await;
+        }
+        None
+    }
+
+    /// An attempt failed before anything went to the caller.
+    async fn lost(&mut self, plan: &mut Plan, binding: &Binding, attempt: Option<Attempt>, end: End) {
+        let Some(failure) = end.failure.clone() else { return };
+        self.tracer.end(Some(&failure), end.outcome.as_ref());
+        let failed = attempt.as_ref().map_or_else(|| end.failed(&failure), |a| a.failed(&failure, &end));
+        let route = plan.route().cloned().unwrap_or_default();
+        let model = route.upstream_model.clone();
+        let (head, held) = attempt.map(|a| (a.head, a.held)).unwrap_or_default();
+        let refusal = Refusal { route, head, outcome: end.outcome, held };
+        let step = plan.attempt_failed(failed, failure.clone(), &binding.bound, refusal);
+        if let Some(heard) = self.report(plan, binding, &model, &failure)
+            && step != NextStep::Stop
+        {
+            // So that the next bind already knows; a slow auth-svc hears of it later.
+            let _ = tokio::time::timeout(REPORT_WAIT, heard).await;
+        }
+    }
+
+    /// Tells auth-svc of a failure that changes the credential's standing. A rejection that no refresh was tried for
+    /// does not: the refresh is what decides.
+    fn report(
+        &self,
+        plan: &Plan,
+        binding: &Binding,
+        model: &str,
+        failure: &Failure,
+    ) -> Option<tokio::sync::oneshot::Receiver<()>> {
+        let rejected = failure.reason == domain::Reason::CredentialRejected;
+        let due = plan.rejected().is_none() && (!rejected || plan.refreshed(&binding.bound.credential_id));
+        (due && report::changes_standing(failure.reason))
+            .then(|| report::report(&self.core, &binding.bound, model, failure))
+    }
+
+    fn head(&mut self, head: &proto::transport::v1::Head, route: &Route) -> Head {
+        self.dropped.clone_from(&head.dropped);
+        Head {
+            headers: head.headers.clone(),
+            dropped: head.dropped.clone(),
+            provider: route.provider.clone(),
+            model: route.upstream_model.clone(),
+            server_timing: self.tracer.server_timing(),
+        }
+    }
+
+    /// The attempt that answered has ended.
+    fn settle(&mut self, end: End, plan: &Plan, binding: &Binding) -> CallEvent {
+        let End { failure, outcome } = end;
+        let answered = self.terminal.as_ref().is_some_and(|t| t.success);
+        // The answer is whole; that transport-svc broke off behind it harms nobody.
+        let failure = failure.filter(|_| outcome.is_some() || !answered);
+        self.tracer.end(failure.as_ref(), outcome.as_ref());
+        if let Some(failure) = &failure {
+            let model = plan.route().map(|r| r.upstream_model.as_str()).unwrap_or_default();
+            drop(self.report(plan, binding, model, failure));
+        }
+        CallEvent::End(Box::new(self.finish(failure, outcome.as_ref())))
+    }
+
+    /// Nothing is left to try. A response that the upstream itself ended as failed goes to the caller as it came: its
+    /// clients know these events better than our words for them.
+    fn give_up(&mut self, failure: Failure, refusal: Refusal) -> Vec<CallEvent> {
+        let Refusal { route, head, outcome, held } = refusal;
+        let mut events = Vec::new();
+        if outcome.as_ref().is_some_and(|o: &Outcome| o.terminal_relayed) && !held.is_empty() {
+            events.push(CallEvent::Head(self.head(&head, &route)));
+            self.terminal = held.last().and_then(|chunk| hold::look(chunk).terminal);
+            events.extend(held.into_iter().map(CallEvent::Bytes));
+        }
+        events.push(CallEvent::End(Box::new(self.finish(Some(failure), outcome.as_ref()))));
+        events
+    }
+}

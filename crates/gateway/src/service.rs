@@ -1,0 +1,122 @@
+//! The gateway as one service: built from configuration and peers, mounted on listeners by whoever starts it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use config::Config;
+use domain::{Clock, service};
+use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
+use service_kit::admin::Readiness;
+use service_kit::{MAX_MESSAGE_BYTES, Mounted, PeerChannel, ServiceLayers};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Keys;
+use crate::core::Core;
+use crate::grpc::Grpc;
+use crate::http;
+use crate::links::Links;
+use crate::records::Records;
+
+/// The services that the gateway works with.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// router-svc.
+    pub router: PeerChannel,
+    /// auth-svc.
+    pub auth: PeerChannel,
+    /// transport-svc by egress name, as in `[gateway.transports]`.
+    pub transports: BTreeMap<String, PeerChannel>,
+}
+
+/// The gateway cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// No way out.
+    #[error("[gateway.transports] names no egress: calls could not leave; add `[gateway.transports.local]`")]
+    NoEgress,
+    /// Half of TLS.
+    #[error("[gateway] {present} is set and {missing} is not: set both, or neither for plaintext")]
+    TlsHalf {
+        /// The key that is set.
+        present: &'static str,
+        /// The key that is not.
+        missing: &'static str,
+    },
+    /// TLS files that do not do.
+    #[error("[gateway] {key}: {}: {cause}", file.display())]
+    Tls {
+        /// The key that names the file.
+        key: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+/// The front door.
+#[derive(Clone)]
+pub struct GatewayService {
+    core: Arc<Core>,
+}
+
+impl std::fmt::Debug for GatewayService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatewayService").field("reports_under_way", &self.core.tasks.len()).finish_non_exhaustive()
+    }
+}
+
+/// Builds the gateway; it listens nowhere yet.
+///
+/// # Errors
+///
+/// [`BuildError::NoEgress`] if there is no transport.
+pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayService, BuildError> {
+    let core = Core {
+        links: Links::new(peers)?,
+        keys: Keys::new(),
+        records: Records::default(),
+        clock,
+        tasks: TaskTracker::new(),
+        closing: CancellationToken::new(),
+        max_body_bytes: config.gateway.max_body_bytes,
+    };
+    Ok(GatewayService { core: Arc::new(core) })
+}
+
+impl GatewayService {
+    /// What stands on the agents' port: gRPC, and HTTP with a JSON answer for every unknown path.
+    pub fn mounted(&self) -> Mounted {
+        self.grpc().merge_http(http::router(&self.core)).layered(ServiceLayers::open(service::GATEWAY))
+    }
+
+    /// What stands on the operator's socket: gRPC alone, without a fallback, so that other services fit beside it.
+    pub fn control(&self) -> Mounted {
+        self.grpc().layered(ServiceLayers::open(service::GATEWAY))
+    }
+
+    fn grpc(&self) -> Mounted {
+        let service = GatewayServiceServer::new(Grpc::new(Arc::clone(&self.core)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Mounted::new().add(service)
+    }
+
+    /// Ready when every peer answers.
+    pub fn readiness(&self) -> Readiness {
+        let core = Arc::clone(&self.core);
+        Arc::new(move || {
+            let core = Arc::clone(&core);
+            Box::pin(async move { core.links.check().await })
+        })
+    }
+
+    /// Waits for the reports to auth-svc that are under way; each gets one more try.
+    pub async fn shutdown(&self) {
+        self.core.closing.cancel();
+        self.core.tasks.close();
+        self.core.tasks.wait().await;
+    }
+}

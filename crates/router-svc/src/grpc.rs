@@ -1,0 +1,66 @@
+//! The gRPC face.
+
+use domain::{Failure, Reason, service};
+use proto::router::v1::router_service_server;
+use proto::router::v1::{
+    ExplainRequest, ExplainResponse, ListModelsRequest, ListModelsResponse, ReloadRequest, ReloadResponse,
+    ResolveRequest, ResolveResponse,
+};
+use service_kit::status_from_failure;
+use tonic::{Request, Response, Status};
+
+use crate::list::list;
+use crate::resolve::{Question, Steps, resolve};
+use crate::service::RouterService;
+
+pub(crate) struct Grpc {
+    service: RouterService,
+}
+
+impl Grpc {
+    pub(crate) fn new(service: RouterService) -> Self {
+        Self { service }
+    }
+}
+
+#[tonic::async_trait]
+impl router_service_server::RouterService for Grpc {
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
+        let request = request.into_inner();
+        let table = &self.service.in_force().table;
+        let question = Question { model: &request.model, agent: &request.agent, key_allows: &request.allowed };
+        let routes = resolve(table, question, &mut Steps::off())
+            .map_err(|refused| status_from_failure(&refused.into_failure()))?;
+        Ok(Response::new(ResolveResponse { routes, table_digest: table.digest().to_owned() }))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let request = request.into_inner();
+        let table = &self.service.in_force().table;
+        let mut steps = Steps::on();
+        let question = Question { model: &request.model, agent: &request.agent, key_allows: &[] };
+        let (routes, refusal) = match resolve(table, question, &mut steps) {
+            Ok(routes) => (routes, None),
+            Err(refused) => (Vec::new(), Some(refused.into_proto())),
+        };
+        let table_digest = table.digest().to_owned();
+        Ok(Response::new(ExplainResponse { steps: steps.into_lines(), routes, refusal, table_digest }))
+    }
+
+    async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let in_force = self.service.in_force();
+        Ok(Response::new(list(&in_force.table, request.get_ref(), in_force.rejected.clone())))
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let outcome = self.service.reload_off_the_runtime().await.ok_or_else(|| {
+            let message = "reading the configuration again failed; the old route table stays in force";
+            status_from_failure(&Failure::new(Reason::Internal, service::ROUTER, message))
+        })?;
+        Ok(Response::new(ReloadResponse {
+            table_digest: outcome.digest,
+            changed: outcome.changed,
+            rejected: outcome.rejected,
+        }))
+    }
+}

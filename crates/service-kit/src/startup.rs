@@ -1,0 +1,309 @@
+//! How every service process starts: arguments, configuration, data directory, telemetry, then ports, all of them
+//! bound before any work begins, and their real addresses printed, one line each.
+
+use std::fmt;
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use config::{Config, LoadOptions, LogFormat};
+use domain::service;
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::PeerChannel;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::health::check_health;
+use crate::key_file::KeyFileError;
+use crate::listener::{BindError, Bound, ListenAddress};
+use crate::mount::{MountError, Mounted};
+use crate::server::{ServeOptions, serve};
+use crate::{admin, shutdown_signal};
+
+/// Exit code for a bad configuration (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIGURATION: u8 = 78;
+
+/// Why a process did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is at fault: exit code 78.
+    Configuration(String),
+    /// Anything else: exit code 1.
+    Failed(String),
+}
+
+impl StartError {
+    /// From a service's own error, which knows whether the configuration is at fault.
+    pub fn build(error: &dyn fmt::Display, is_configuration: bool) -> Self {
+        if is_configuration { Self::Configuration(error.to_string()) } else { Self::Failed(error.to_string()) }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Configuration(_) => EXIT_CONFIGURATION,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Configuration(message) | Self::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
+impl From<config::ConfigError> for StartError {
+    fn from(error: config::ConfigError) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
+macro_rules! failed_from {
+    ($($error:ty),+) => { $(impl From<$error> for StartError {
+        fn from(error: $error) -> Self {
+            Self::Failed(error.to_string())
+        }
+    })+ };
+}
+failed_from!(DataDirError, BindError, KeyFileError, MountError, telemetry::TelemetryError, std::io::Error);
+
+/// Where a process finds its files.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Places {
+    /// Data directory [default: $XDG_DATA_HOME/switchboard, else ~/.local/share/switchboard]
+    #[arg(long, global = true, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Configuration file [default: <data dir>/switchboard.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "SWITCHBOARD_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+impl Places {
+    /// The data directory's path.
+    pub fn data_dir(&self) -> Result<PathBuf, StartError> {
+        let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        self.data_dir
+            .clone()
+            .or_else(|| set("XDG_DATA_HOME").map(|d| d.join("switchboard")))
+            .or_else(|| set("HOME").map(|d| d.join(".local/share/switchboard")))
+            .ok_or_else(|| {
+                StartError::Failed("no data directory: set --data-dir, SWITCHBOARD_DATA_DIR or HOME".to_owned())
+            })
+    }
+
+    /// What the configuration is loaded from.
+    pub fn load_options(&self, overrides: Vec<(String, String)>) -> Result<LoadOptions, StartError> {
+        Ok(LoadOptions {
+            file: self.config.clone(),
+            data_dir: self.data_dir()?,
+            // A variable that is no UTF-8 cannot be one of ours: their names and values are ASCII.
+            env: std::env::vars_os()
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+            overrides,
+        })
+    }
+}
+
+/// Arguments of a service binary.
+#[derive(Parser, Debug)]
+#[command(version, disable_help_subcommand = true)]
+struct ServiceArgs {
+    #[command(flatten)]
+    places: Places,
+    /// Where to listen: unix:///path, or address:port for the gateway
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where the admin port listens (/healthz, /readyz)
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Make the data directory, keys and first agent key if there are none, before starting
+    #[arg(long)]
+    init: bool,
+    #[command(subcommand)]
+    command: Option<ServiceCommand>,
+}
+
+#[derive(Subcommand, Debug)]
+enum ServiceCommand {
+    /// Ask the running service whether it serves; exits 0 if so
+    Health,
+}
+
+/// A service process after its arguments and configuration were read.
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// The data directory.
+    pub data_dir: DataDir,
+    /// True if what is missing is to be made.
+    pub init: bool,
+    /// Cancelled when the process is to stop.
+    pub shutdown: CancellationToken,
+    options: LoadOptions,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start").field("data_dir", &self.data_dir).field("init", &self.init).finish_non_exhaustive()
+    }
+}
+
+/// Reads the configuration again, with the same flags and environment.
+pub type Loader = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// A loader over `options`.
+pub fn loader(options: LoadOptions) -> Loader {
+    Arc::new(move || config::load(&options).map(|loaded| loaded.config).map_err(|e| e.to_string()))
+}
+
+impl Start {
+    /// Reads the configuration again, with the same flags and environment.
+    pub fn loader(&self) -> Loader {
+        loader(self.options.clone())
+    }
+
+    /// Binds the socket that peers use: `configured`, else the data directory's.
+    pub async fn bind_internal(&self, name: &'static str, configured: Option<&str>) -> Result<Bound, StartError> {
+        Ok(Bound::bind(&internal_address(&self.data_dir, name, configured)?).await?)
+    }
+
+    /// Binds an address of the configuration.
+    pub async fn bind(&self, address: &str) -> Result<Bound, StartError> {
+        Ok(Bound::bind(&parse_address(address)?).await?)
+    }
+}
+
+/// The address of a service's socket: `configured`, else the data directory's.
+pub fn internal_address(dir: &DataDir, name: &str, configured: Option<&str>) -> Result<ListenAddress, StartError> {
+    configured.map_or_else(|| Ok(dir.socket(name)), parse_address)
+}
+
+/// A client for a peer: at `configured`, else at the data directory's socket.
+pub fn peer_channel(dir: &DataDir, name: &'static str, configured: Option<&str>) -> Result<PeerChannel, StartError> {
+    match internal_address(dir, name, configured)? {
+        ListenAddress::Unix(path) => Ok(PeerChannel::unix(name, &path)),
+        ListenAddress::Tcp(addr) => Err(StartError::Configuration(format!(
+            "{name} at {addr}: services are reached over unix sockets (unix:///path)"
+        ))),
+    }
+}
+
+fn parse_address(address: &str) -> Result<ListenAddress, StartError> {
+    address.parse().map_err(StartError::Configuration)
+}
+
+/// Prints the address of every listener, one line each. Standard output is for this alone.
+pub fn announce(listeners: &[(&str, &Bound)]) {
+    for (name, bound) in listeners {
+        if let Some(address) = bound.address() {
+            // A reader that has gone away is no reason to end.
+            let _ = writeln!(std::io::stdout(), "listening {name} {address}");
+        }
+    }
+}
+
+/// Serves `mounted` on `listener`, and the admin port, until shutdown.
+pub async fn serve_with_admin(
+    mounted: Mounted,
+    listener: Bound,
+    admin: (admin::Readiness, Bound),
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
+    let router = mounted.listenable().await?;
+    let admin_options = ServeOptions { drain: Duration::from_secs(1), tls: None };
+    let (readiness, admin_listener) = admin;
+    tokio::join!(
+        serve(router, listener, options, shutdown.clone()),
+        serve(admin::router(readiness), admin_listener, admin_options, shutdown)
+    );
+    Ok(())
+}
+
+/// The `main` of a service: reads arguments and configuration, then runs `start` until it returns.
+pub fn run<F, Fut>(name: &'static str, start: F) -> ExitCode
+where
+    F: FnOnce(Start) -> Fut,
+    Fut: Future<Output = Result<(), StartError>>,
+{
+    let args = ServiceArgs::parse();
+    finish(runtime().and_then(|runtime| runtime.block_on(run_service(name, args, start))))
+}
+
+/// The exit code of a process, after printing why it failed.
+pub fn finish(result: Result<(), StartError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                let _ = writeln!(std::io::stderr(), "error: {line}");
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The process's runtime, with the one TLS provider installed before anything can ask for one.
+pub fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    // Fails only if one is installed already, and then it is the same one: the tree holds no other.
+    let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+async fn run_service<F, Fut>(name: &'static str, args: ServiceArgs, start: F) -> Result<(), StartError>
+where
+    F: FnOnce(Start) -> Fut,
+    Fut: Future<Output = Result<(), StartError>>,
+{
+    let options = args.places.load_options(overrides(name, &args))?;
+    let loaded = config::load(&options)?;
+    if matches!(args.command, Some(ServiceCommand::Health)) {
+        return health(name, &options.data_dir, &loaded.config).await;
+    }
+    let data_dir = DataDir::open(&options.data_dir, args.init)?;
+    let telemetry = telemetry::init(name, log_format(&loaded.config), "info")?;
+    let shutdown = shutdown_signal()?;
+    let result = start(Start { config: loaded.config, data_dir, init: args.init, shutdown, options }).await;
+    telemetry.shutdown(Duration::from_secs(5)).await;
+    result
+}
+
+/// The log format of the configuration, as telemetry takes it.
+pub fn log_format(config: &Config) -> telemetry::LogFormat {
+    match config.telemetry.log_format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    }
+}
+
+fn section(name: &str) -> &str {
+    name.strip_suffix("-svc").unwrap_or(name)
+}
+
+fn overrides(name: &str, args: &ServiceArgs) -> Vec<(String, String)> {
+    let flags = [("listen", &args.listen), ("admin_listen", &args.admin_listen)];
+    let set = flags.into_iter().filter_map(|(key, value)| Some((format!("{}.{key}", section(name)), value.clone()?)));
+    set.collect()
+}
+
+async fn health(name: &'static str, dir: &Path, config: &Config) -> Result<(), StartError> {
+    let dir = DataDir::open(dir, false)?;
+    let configured = match name {
+        service::AUTH => config.auth.listen.as_deref(),
+        service::ROUTER => config.router.listen.as_deref(),
+        service::TRANSPORT => config.transport.listen.as_deref(),
+        _ => None,
+    };
+    let channel = peer_channel(&dir, name, configured)?;
+    let place = channel.describe();
+    check_health(channel).await.map_err(|failure| StartError::Failed(failure.to_string()))?;
+    writeln!(std::io::stdout(), "{place}: serving")?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! All four services in one process: the same `build` as in their own processes, joined by in-process channels, with
+//! a seal key that exists in this process's memory only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use auth_svc::{AuthOptions, AuthService};
+use config::Config;
+use domain::Clock;
+use domain::service::{AUTH, ROUTER, TRANSPORT};
+use gateway::{GatewayService, Peers};
+use router_svc::RouterService;
+use service_kit::startup::{self, Loader, StartError};
+use service_kit::{Bound, DataDir, Mounted, PeerChannel, SealKey, ServeOptions, serve};
+use tokio_util::sync::CancellationToken;
+use transport_svc::{TransportOptions, TransportService};
+
+/// The four services, built and joined, not yet listening.
+pub(crate) struct AllInOne {
+    auth: AuthService,
+    router: RouterService,
+    transport: TransportService,
+    gateway: GatewayService,
+}
+
+/// Where the process listens.
+pub(crate) struct Listeners {
+    /// For agents.
+    pub agents: Bound,
+    /// For operators.
+    pub control: Bound,
+    /// Health.
+    pub admin: Bound,
+}
+
+impl AllInOne {
+    /// Builds them. With `create`, what a first start needs is made.
+    pub(crate) async fn build(
+        config: &Config,
+        dir: &DataDir,
+        loader: Loader,
+        create: bool,
+    ) -> Result<Self, StartError> {
+        let seal_key = SealKey::generate()?;
+        let options =
+            AuthOptions { config, data_dir: dir, seal_key: Some(seal_key.clone()), create, clock: Clock::system() };
+        let auth = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
+        let router = router_svc::build(config, loader).map_err(|e| StartError::build(&e, true))?;
+        let options = TransportOptions { config, data_dir: dir, seal_key: Some(seal_key), clock: Clock::system() };
+        let transport = transport_svc::build(options).map_err(|e| StartError::build(&e, e.is_configuration()))?;
+        let peers = Peers {
+            router: PeerChannel::in_process(ROUTER, router.mounted().router()),
+            auth: PeerChannel::in_process(AUTH, auth.mounted().router()),
+            transports: egresses(config, dir, &transport)?,
+        };
+        let gateway = gateway::build(config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
+        Ok(Self { auth, router, transport, gateway })
+    }
+
+    /// What operators reach over the control socket: every service.
+    pub(crate) fn control(&self) -> Mounted {
+        self.gateway.control().merge(self.router.mounted()).merge(self.auth.mounted()).merge(self.transport.mounted())
+    }
+
+    /// What agents reach, ready for a listener.
+    pub(crate) async fn front(&self) -> Result<axum::Router, StartError> {
+        Ok(self.gateway.mounted().listenable().await?)
+    }
+
+    /// Installs the handler of SIGHUP, which reads the routes again, and gives the future that serves it.
+    pub(crate) fn reload_on_hangup(&self, shutdown: CancellationToken) -> impl Future<Output = ()> + Send + use<> {
+        self.router.reload_on_hangup(shutdown)
+    }
+
+    /// Serves until shutdown, and waits for what must not be lost.
+    pub(crate) async fn serve(
+        self,
+        config: &Config,
+        listeners: Listeners,
+        shutdown: CancellationToken,
+    ) -> Result<(), StartError> {
+        let tls = gateway::tls_acceptor(&config.gateway).map_err(|e| StartError::build(&e, true))?;
+        let options = ServeOptions { drain: Duration::from_secs(config.gateway.drain_seconds), tls };
+        let front = self.front().await?;
+        let admin = (self.gateway.readiness(), listeners.admin);
+        let control_options = ServeOptions { tls: None, ..options.clone() };
+        let (served, ()) = tokio::join!(
+            startup::serve_with_admin(self.control(), listeners.control, admin, control_options, shutdown.clone()),
+            serve(front, listeners.agents, options, shutdown.clone())
+        );
+        self.finish().await;
+        served
+    }
+
+    /// Waits for what outlives its caller: a refresh that is under way must reach the database.
+    pub(crate) async fn finish(&self) {
+        self.gateway.shutdown().await;
+        self.transport.shutdown().await;
+        self.auth.shutdown().await;
+    }
+}
+
+/// The egresses: the one in this process, and those elsewhere that the configuration names.
+fn egresses(
+    config: &Config,
+    dir: &DataDir,
+    own: &TransportService,
+) -> Result<BTreeMap<String, PeerChannel>, StartError> {
+    let mut egresses = BTreeMap::new();
+    for (name, egress) in &config.gateway.transports {
+        let channel = match egress.address.as_str() {
+            "in-process" => PeerChannel::in_process(TRANSPORT, own.mounted().router()),
+            address => startup::peer_channel(dir, TRANSPORT, Some(address))?,
+        };
+        egresses.insert(name.clone(), channel);
+    }
+    Ok(egresses)
+}

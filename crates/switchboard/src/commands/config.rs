@@ -1,0 +1,58 @@
+//! `config check` and `config show`: what is in force, and where each value comes from. Needs no server.
+
+use serde_json::json;
+use service_kit::startup::StartError;
+
+use crate::args::{Cli, ConfigAction, ConfigArgs};
+use crate::control::places;
+use crate::output::{Failed, print_json, print_line, print_text};
+
+pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
+    let options = places(cli)?.load_options(Vec::new())?;
+    let loaded = match config::load(&options) {
+        Ok(loaded) => loaded,
+        Err(error) if cli.json => {
+            print_json(&json!({ "status": "error", "problems": error.problems }));
+            return Err(StartError::from(error).into()).map_err(silent_json);
+        }
+        Err(error) => return Err(StartError::from(error).into()),
+    };
+    match args.action {
+        ConfigAction::Check => {
+            let file = loaded.file.as_ref().map(|f| f.display().to_string());
+            if cli.json {
+                print_json(&json!({ "status": "ok", "file": file, "digest": loaded.digest }));
+            } else {
+                let from = file.unwrap_or_else(|| "built-in defaults (no file)".to_owned());
+                print_line(&format!("ok: {from}, digest {}", loaded.digest));
+            }
+        }
+        ConfigAction::Show if cli.json => {
+            let config = serde_json::to_value(&loaded.config).map_err(|e| Failed::Message(e.to_string()))?;
+            print_json(&redacted(config));
+        }
+        ConfigAction::Show => print_text(&config::show(&loaded)),
+    }
+    Ok(())
+}
+
+/// The JSON has been printed; only the exit code and the text for people are left.
+fn silent_json(failed: Failed) -> Failed {
+    match failed {
+        Failed::Start(error) => Failed::Printed(error.exit_code()),
+        other => other,
+    }
+}
+
+/// A proxy's URL may hold a password.
+fn redacted(mut config: serde_json::Value) -> serde_json::Value {
+    for section in ["auth", "transport"] {
+        if let Some(proxy) = config.get_mut(section).and_then(|s| s.get_mut("proxy"))
+            && let Some((scheme, rest)) = proxy.as_str().and_then(|p| p.split_once("://"))
+            && let Some((_, host)) = rest.rsplit_once('@')
+        {
+            *proxy = json!(format!("{scheme}://[redacted]@{host}"));
+        }
+    }
+    config
+}

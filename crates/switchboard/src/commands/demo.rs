@@ -1,0 +1,156 @@
+//! `demo`: the whole path once, in one process and against the simulator, in a data directory that goes afterwards.
+//! It logs in by device code and then calls the way agents do: over gRPC and over HTTP, on a real port.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use codex_sim::Sim;
+use config::LoadOptions;
+use domain::service::{AUTH, GATEWAY};
+use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
+use proto::gateway::v1::{CompleteRequest, GetCallRequest};
+use service_kit::startup::{StartError, loader};
+use service_kit::{Bound, DataDir, ListenAddress, PeerChannel, ServeOptions, serve, trace_from_proto};
+use tokio_util::sync::CancellationToken;
+
+use crate::all_in_one::AllInOne;
+use crate::args::DemoArgs;
+use crate::commands::login::login;
+use crate::output::{Failed, print_line, print_trace};
+use crate::simulated;
+
+const QUESTION: &str = "Reply exactly: OK";
+
+pub(crate) async fn run(_args: &DemoArgs) -> Result<(), Failed> {
+    let began = Instant::now();
+    let scratch = Scratch::make()?;
+    let sim = simulated::start().await?;
+    let telemetry = telemetry::init("switchboard", telemetry::LogFormat::Text, "warn").map_err(StartError::from)?;
+    let result = demo(&scratch, &sim).await;
+    telemetry.shutdown(Duration::from_secs(2)).await;
+    sim.stop().await;
+    result?;
+    print_line("");
+    print_line(&format!("done in {:.1} s; nothing was left behind", began.elapsed().as_secs_f64()));
+    print_line("next: switchboard import openclaw (or import codex, or login codex), then switchboard up");
+    Ok(())
+}
+
+async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
+    let dir = DataDir::open(&scratch.0, true).map_err(StartError::from)?;
+    let options = LoadOptions {
+        file: None,
+        data_dir: dir.path().to_owned(),
+        env: Vec::new(),
+        overrides: simulated::overrides(sim),
+    };
+    let config = config::load(&options).map_err(StartError::from)?.config;
+    let services = AllInOne::build(&config, &dir, loader(options), true).await?;
+
+    print_line(&format!("simulated upstream and identity provider at {}", sim.base_url()));
+    let auth = PeerChannel::in_process(AUTH, services.control().router());
+    let done = login(auth, None, |started| {
+        print_line(&format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
+    })
+    .await?;
+    let email = done.email.unwrap_or_default();
+    print_line(&format!("logged in as {email}; credential {}", done.credential.unwrap_or_default()));
+
+    let key = std::fs::read_to_string(dir.file("agent.key"))?;
+    let loopback = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
+    let agents = Bound::bind(&loopback).await.map_err(StartError::from)?;
+    let address = agents.address().map(|a| a.to_string()).unwrap_or_default();
+    let front = services.front().await?;
+    let shutdown = CancellationToken::new();
+    let options = ServeOptions { drain: Duration::from_secs(1), tls: None };
+    let serving = serve(front, agents, options, shutdown.clone());
+    let calling = async {
+        let called = calls(&services, &address, key.trim()).await;
+        shutdown.cancel();
+        called
+    };
+    let ((), called) = tokio::join!(serving, calling);
+    services.finish().await;
+    called
+}
+
+async fn calls(services: &AllInOne, address: &str, key: &str) -> Result<(), Failed> {
+    let gateway = PeerChannel::in_process(GATEWAY, services.control().router());
+    let mut client = GatewayServiceClient::new(gateway);
+
+    print_line("");
+    print_line(&format!("1. gRPC: gateway.v1.GatewayService/Complete, model openai-codex/gpt-5.5, \"{QUESTION}\""));
+    let request = CompleteRequest {
+        model: "openai-codex/gpt-5.5".to_owned(),
+        message: QUESTION.to_owned(),
+        ..CompleteRequest::default()
+    };
+    let answer = client.complete(request).await.map_err(|s| Failed::status(&s, GATEWAY))?.into_inner();
+    let result = answer.result.unwrap_or_default();
+    for payload in &result.payloads {
+        print_line(&format!("answer: {}", payload.text));
+    }
+    if let Some(trace) = result.meta.and_then(|m| m.execution_trace) {
+        print_trace(&trace_from_proto(&trace));
+    }
+
+    print_line("");
+    print_line(&format!("2. HTTP: POST http://{address}/v1/responses, model codex/gpt-5.5, streamed"));
+    let (call_id, text) = post(address, key).await?;
+    print_line(&format!("answer: {text}"));
+    let call = client.get_call(GetCallRequest { call_id }).await.map_err(|s| Failed::status(&s, GATEWAY))?;
+    if let Some(trace) = call.into_inner().call.and_then(|c| c.execution_trace) {
+        print_trace(&trace_from_proto(&trace));
+    }
+    Ok(())
+}
+
+/// One streamed HTTP call. Gives the call's id and the text of the events.
+async fn post(address: &str, key: &str) -> Result<(String, String), Failed> {
+    let failed = |e: &dyn std::fmt::Display| Failed::Message(format!("POST /v1/responses: {e}"));
+    let body = serde_json::json!({ "model": "codex/gpt-5.5", "input": QUESTION, "stream": true });
+    let response = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .map_err(|e| failed(&e))?
+        .post(format!("http://{address}/v1/responses"))
+        .bearer_auth(key)
+        .json(&body)
+        .send()
+        .await
+        .map_err(|e| failed(&e))?;
+    let status = response.status();
+    let call_id =
+        response.headers().get("x-switchboard-call-id").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let bytes = response.bytes().await.map_err(|e| failed(&e))?;
+    if !status.is_success() {
+        return Err(failed(&format!("HTTP {status}: {}", String::from_utf8_lossy(&bytes))));
+    }
+    let mut splitter = domain::sse::Splitter::default();
+    let events = splitter.push(bytes).map(|piece| piece.events).unwrap_or_default();
+    let text = events
+        .iter()
+        .filter(|e| e.kind() == "response.output_text.delta")
+        .filter_map(|e| serde_json::from_slice::<serde_json::Value>(&e.data).ok())
+        .filter_map(|v| v.get("delta").and_then(|d| d.as_str().map(str::to_owned)))
+        .collect();
+    Ok((call_id, text))
+}
+
+/// A directory for one run.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Self, StartError> {
+        let path = std::env::temp_dir().join(format!("switchboard-demo-{}", uuid::Uuid::now_v7()));
+        DataDir::open(&path, true)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is in the system's temporary directory, and holds simulated tokens only.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,107 @@
+//! `import codex|openclaw`: reads the files here and has auth-svc take them over, the running one or our own.
+
+use auth_svc::import::{Collected, collect_codex, collect_openclaw};
+use domain::service::AUTH;
+use proto::auth::v1::credential_service_client::CredentialServiceClient;
+use proto::auth::v1::{ImportCredentialsRequest, ImportCredentialsResponse};
+use serde_json::json;
+
+use crate::args::{Cli, ImportArgs, ImportFrom};
+use crate::control::{Auth, data_dir};
+use crate::output::{Failed, eprint_line, print_json, print_line, print_table, when};
+
+pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
+    let (format, collected, common, label) = match &args.from {
+        ImportFrom::Codex { path, common, label } => ("codex", collect_codex(path.as_deref()), common, label.clone()),
+        ImportFrom::Openclaw { state_dir, secret_key_file, common } => {
+            let env = |name: &str| std::env::var(name).ok();
+            let collected = collect_openclaw(state_dir.as_deref(), secret_key_file.as_deref(), &env);
+            ("openclaw", collected, common, None)
+        }
+    };
+    let Collected { files, seed, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
+    let request = ImportCredentialsRequest {
+        format: format.to_owned(),
+        files,
+        secret_seed: seed,
+        dry_run: common.dry_run,
+        borrow: common.borrow,
+        label,
+    };
+    // A dry run changes nothing, so it makes no data directory either; without one everything would be new.
+    let auth = Auth::open(cli, true).await?;
+    let mut client =
+        CredentialServiceClient::new(auth.channel()).max_encoding_message_size(service_kit::MAX_MESSAGE_BYTES);
+    let answer = client.import_credentials(request).await;
+    let running = auth.is_running();
+    auth.finish().await;
+    let answer = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
+    let config_note = write_config(cli, &answer, common.dry_run)?;
+    report(cli, &answer, common.dry_run, config_note.as_deref(), running);
+    if answer.usable { Ok(()) } else { Err(Failed::Printed(1)) }
+}
+
+/// Writes the imported routes as the configuration file, but only where there is none; otherwise they are printed.
+fn write_config(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool) -> Result<Option<String>, Failed> {
+    if answer.config_toml.is_empty() {
+        return Ok(None);
+    }
+    let path = cli.places.config.clone().map_or_else(|| data_dir(cli).map(|d| d.join(config::FILE_NAME)), Ok)?;
+    if path.exists() {
+        return Ok(Some(format!(
+            "routes not written, {} exists; add by hand:\n{}",
+            path.display(),
+            answer.config_toml
+        )));
+    }
+    if dry_run {
+        return Ok(Some(format!("routes that would be written to {}:\n{}", path.display(), answer.config_toml)));
+    }
+    std::fs::write(&path, &answer.config_toml)
+        .map_err(|e| Failed::Message(format!("{} cannot be written: {e}", path.display())))?;
+    Ok(Some(format!("routes written to {}", path.display())))
+}
+
+fn report(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool, config_note: Option<&str>, running: bool) {
+    if cli.json {
+        let credentials: Vec<_> = answer
+            .credentials
+            .iter()
+            .map(|c| {
+                json!({ "profile": c.profile, "label": c.label, "action": c.action, "detail": c.detail,
+                "provider": c.provider, "firstRefresh": c.first_refresh })
+            })
+            .collect();
+        print_json(
+            &json!({ "status": if answer.usable { "ok" } else { "error" }, "dryRun": dry_run, "usable": answer.usable,
+            "credentials": credentials, "notes": answer.notes, "configToml": answer.config_toml, "config": config_note }),
+        );
+        return;
+    }
+    let now = domain::Clock::system().now_s();
+    let rows: Vec<_> = answer
+        .credentials
+        .iter()
+        .map(|c| {
+            let first = c.first_refresh.map_or_else(|| "-".to_owned(), |at| when(at, now));
+            let label = if c.label.is_empty() { "-".to_owned() } else { c.label.clone() };
+            vec![c.profile.clone(), label, c.action.clone(), first, c.detail.clone()]
+        })
+        .collect();
+    print_table(&["PROFILE", "CREDENTIAL", "ACTION", "FIRST REFRESH", "DETAIL"], &rows);
+    for note in &answer.notes {
+        print_line(&format!("note: {note}"));
+    }
+    if let Some(note) = config_note {
+        print_line(note);
+        if running && !dry_run {
+            print_line("the running server reads it at the next reload (SIGHUP) or start");
+        }
+    }
+    if dry_run {
+        print_line("dry run: nothing was changed");
+    }
+    if !answer.usable {
+        eprint_line("error: no usable credential came in");
+    }
+}

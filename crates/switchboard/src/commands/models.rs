@@ -1,0 +1,147 @@
+//! `models list` and `models status`. Both ask the server that serves calls: without one they fail, they never guess.
+
+use domain::service::GATEWAY;
+use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
+use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, ListModelsRequest, Model, RouteStatus};
+use serde_json::{Value, json};
+use service_kit::{candidate_from_proto, failure_from_proto};
+
+use crate::args::{Cli, ModelsAction, ModelsArgs};
+use crate::control::require;
+use crate::output::{Failed, print_json, print_line, print_table, when};
+
+pub(crate) async fn run(cli: &Cli, args: &ModelsArgs) -> Result<(), Failed> {
+    let mut client = GatewayServiceClient::new(require(cli, GATEWAY).await?);
+    match &args.action {
+        ModelsAction::List { agent } => {
+            let request = ListModelsRequest { agent: agent.clone().unwrap_or_default() };
+            let answer = client.list_models(request).await.map_err(|s| Failed::status(&s, GATEWAY))?;
+            list(cli, &answer.into_inner().models);
+            Ok(())
+        }
+        ModelsAction::Status { agent, probe, check } => {
+            let request = GetStatusRequest { agent: agent.clone().unwrap_or_default(), probe: *probe };
+            let status = client.get_status(request).await.map_err(|s| Failed::status(&s, GATEWAY))?.into_inner();
+            if cli.json {
+                print_json(&status_json(&status))
+            } else {
+                print_status(&status)
+            }
+            let good = |r: &RouteStatus| r.bound.is_some() && r.probe.as_ref().is_none_or(|p| p.result == "ok");
+            if *check && !status.routes.iter().all(good) { Err(Failed::Printed(1)) } else { Ok(()) }
+        }
+    }
+}
+
+fn list(cli: &Cli, models: &[Model]) {
+    if cli.json {
+        let models: Vec<_> = models
+            .iter()
+            .map(|m| json!({ "id": m.id, "name": m.name, "input": m.input, "contextWindow": m.context_window,
+                "maxOutputTokens": m.max_output_tokens, "local": m.local, "auth": m.auth, "reason": m.reason, "tags": m.tags }))
+            .collect();
+        print_json(&json!({ "models": models }));
+        return;
+    }
+    let number = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| format!("{}k", n / 1000));
+    let rows: Vec<_> = models
+        .iter()
+        .map(|m| {
+            let auth = m.reason.clone().unwrap_or_else(|| if m.auth { "yes".to_owned() } else { "no".to_owned() });
+            vec![
+                m.id.clone(),
+                m.input.join("+"),
+                number(m.context_window),
+                if m.local { "yes" } else { "no" }.to_owned(),
+                auth,
+                m.tags.join(","),
+            ]
+        })
+        .collect();
+    print_table(&["MODEL", "INPUT", "CTX", "LOCAL", "AUTH", "TAGS"], &rows);
+}
+
+fn status_json(status: &GetStatusResponse) -> Value {
+    let config = status.config.clone().unwrap_or_default();
+    json!({
+        "defaultModel": status.default_model,
+        "resolvedDefault": status.resolved_default,
+        "fallbacks": status.fallbacks,
+        "allowed": status.allowed,
+        "missing": status.missing,
+        "oauth": status.oauth.iter().map(|o| json!({ "provider": o.provider, "status": o.status })).collect::<Vec<_>>(),
+        "config": { "digest": config.digest, "rejected": config.rejected },
+        "routes": status.routes.iter().map(route_json).collect::<Vec<_>>(),
+    })
+}
+
+fn route_json(route: &RouteStatus) -> Value {
+    let mut value = json!({
+        "agent": route.agent, "model": route.model, "provider": route.provider, "target": route.target, "url": route.url,
+        "bound": route.bound.as_ref().map(|b| json!({ "credential": b.credential, "expiresAt": b.expires_at })),
+        "reason": route.reason,
+        "candidates": route.candidates.iter().map(candidate_from_proto).collect::<Vec<_>>(),
+        "error": route.failure.as_ref().map(failure_from_proto),
+    });
+    if let Some(probe) = &route.probe {
+        value["probe"] = json!({ "result": probe.result, "message": probe.message, "status": probe.status, "elapsedMs": probe.elapsed_ms });
+    }
+    value
+}
+
+fn print_status(status: &GetStatusResponse) {
+    let config = status.config.clone().unwrap_or_default();
+    print_line(&format!("default    {} ({})", status.default_model, status.resolved_default));
+    print_line(&format!(
+        "fallbacks  {}",
+        if status.fallbacks.is_empty() { "none".to_owned() } else { status.fallbacks.join(", ") }
+    ));
+    print_line(&format!("config     {}", config.digest));
+    if let Some(rejected) = &config.rejected {
+        print_line(&format!("REJECTED   the changed configuration is not in force: {rejected}"));
+    }
+    print_line("");
+    let now = domain::Clock::system().now_s();
+    let rows: Vec<_> = status.routes.iter().map(|r| row(r, now)).collect();
+    print_table(&["AGENT", "MODEL", "STATUS", "CREDENTIAL", "EXPIRES", "URL"], &rows);
+    for route in status.routes.iter().filter(|r| r.bound.is_none()) {
+        print_unbound(route);
+    }
+    for (route, probe) in status.routes.iter().filter_map(|r| Some((r, r.probe.as_ref()?))) {
+        print_line(&format!("probe {}: {} in {:.0} ms {}", route.model, probe.result, probe.elapsed_ms, probe.message));
+    }
+}
+
+fn row(route: &RouteStatus, now: i64) -> Vec<String> {
+    let bound = route.bound.as_ref();
+    vec![
+        route.agent.clone(),
+        route.model.clone(),
+        route.reason.clone().unwrap_or_else(|| "ok".to_owned()),
+        bound.map_or_else(|| "-".to_owned(), |b| b.credential.clone()),
+        bound.and_then(|b| b.expires_at).map_or_else(|| "-".to_owned(), |at| when(at, now)),
+        route.url.clone(),
+    ]
+}
+
+fn print_unbound(route: &RouteStatus) {
+    print_line("");
+    print_line(&format!(
+        "{} for agent {} is not bound: {}",
+        route.model,
+        route.agent,
+        route.reason.as_deref().unwrap_or("unknown")
+    ));
+    for candidate in &route.candidates {
+        let detail = candidate.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
+        print_line(&format!(
+            "  credential {}: {}{detail}",
+            candidate.credential,
+            candidate.reason.as_deref().unwrap_or("eligible")
+        ));
+    }
+    if let Some(failure) = &route.failure {
+        print_line(&format!("  a call would fail with {}: {}", failure.reason, failure.message));
+        print_line(&format!("  next: {}", failure.next_step));
+    }
+}

@@ -1,0 +1,125 @@
+//! Reaching the server: over the all-in-one's control socket, or the services' own; and, for the commands that work
+//! without a server, the credential store itself, under the data directory's lock.
+
+use std::path::{Path, PathBuf};
+
+use auth_svc::{AuthOptions, AuthService};
+use domain::service::{AUTH, CLI, GATEWAY, ROUTER, TRANSPORT};
+use domain::{Clock, Failure, Reason};
+use service_kit::startup::StartError;
+use service_kit::{DataDir, DataDirError, DataDirLock, ListenAddress, PeerChannel};
+
+use crate::args::Cli;
+use crate::output::Failed;
+
+/// Name of the all-in-one's control socket, without `.sock`.
+pub(crate) const CONTROL: &str = "switchboard";
+
+/// The data directory that the arguments mean.
+pub(crate) fn data_dir(cli: &Cli) -> Result<PathBuf, StartError> {
+    let dir = cli.places.data_dir()?;
+    Ok(if cli.sim { dir.join("sim") } else { dir })
+}
+
+/// The arguments' places, with the simulator's data directory if that is meant.
+pub(crate) fn places(cli: &Cli) -> Result<service_kit::startup::Places, StartError> {
+    Ok(service_kit::startup::Places { data_dir: Some(data_dir(cli)?), config: cli.places.config.clone() })
+}
+
+/// A client for `service`, if something listens there.
+pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<PeerChannel>, Failed> {
+    if let Some(server) = &cli.server {
+        return match server.parse::<ListenAddress>() {
+            Ok(ListenAddress::Unix(path)) if answers(&path).await => Ok(Some(PeerChannel::unix(service, &path))),
+            Ok(ListenAddress::Unix(path)) => Err(nobody(&format!("unix://{}", path.display()))),
+            Ok(ListenAddress::Tcp(_)) | Err(_) => {
+                Err(Failed::Usage(format!("--server {server}: operators connect over a unix socket, unix:///path")))
+            }
+        };
+    }
+    let dir = data_dir(cli)?;
+    for name in [CONTROL, service] {
+        let path = dir.join(format!("{name}.sock"));
+        if answers(&path).await {
+            return Ok(Some(PeerChannel::unix(service, &path)));
+        }
+    }
+    Ok(None)
+}
+
+async fn answers(path: &Path) -> bool {
+    tokio::net::UnixStream::connect(path).await.is_ok()
+}
+
+fn nobody(place: &str) -> Failed {
+    let message = format!("no server answers at {place}");
+    Failure::new(Reason::PeerUnavailable, CLI, message)
+        .next_step("start one with `switchboard up`, or name it with --server")
+        .into()
+}
+
+/// A client for a service that must be running.
+pub(crate) async fn require(cli: &Cli, service: &'static str) -> Result<PeerChannel, Failed> {
+    match connect(cli, service).await? {
+        Some(channel) => Ok(channel),
+        None => Err(nobody(&format!("{}/{CONTROL}.sock (or {service}.sock)", data_dir(cli)?.display()))),
+    }
+}
+
+/// The credential service: the running server's, or our own under the data directory's lock.
+pub(crate) enum Auth {
+    /// A server has it.
+    Running(PeerChannel),
+    /// Nobody had it: it runs in this process until [`Auth::finish`].
+    Own(Box<(AuthService, DataDirLock)>),
+}
+
+impl Auth {
+    /// Finds or opens it. `create` makes data directory, database and keys if there are none.
+    pub(crate) async fn open(cli: &Cli, create: bool) -> Result<Self, Failed> {
+        if let Some(channel) = connect(cli, AUTH).await? {
+            return Ok(Self::Running(channel));
+        }
+        let options = places(cli)?.load_options(Vec::new())?;
+        let loaded = config::load(&options).map_err(StartError::from)?;
+        let dir = DataDir::open(&options.data_dir, create).map_err(StartError::from)?;
+        let lock = dir.lock().map_err(|error| match error {
+            // Somebody holds it and does not answer: it starts or stops just now.
+            DataDirError::InUse(..) => Failed::from(Failure::new(Reason::PeerUnavailable, CLI, error.to_string())),
+            other => StartError::from(other).into(),
+        })?;
+        let options = AuthOptions {
+            config: &loaded.config,
+            data_dir: &dir,
+            // Nothing is bound in this process, so nothing is sealed: a key of its own will do.
+            seal_key: Some(service_kit::SealKey::generate().map_err(StartError::from)?),
+            create,
+            clock: Clock::system(),
+        };
+        let service = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
+        Ok(Self::Own(Box::new((service, lock))))
+    }
+
+    /// A client for it.
+    pub(crate) fn channel(&self) -> PeerChannel {
+        match self {
+            Self::Running(channel) => channel.clone(),
+            Self::Own(own) => PeerChannel::in_process(AUTH, own.0.mounted().router()),
+        }
+    }
+
+    /// True if a server runs.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Self::Running(_))
+    }
+
+    /// Ends our own; a running server's is left alone.
+    pub(crate) async fn finish(self) {
+        if let Self::Own(own) = self {
+            own.0.shutdown().await;
+        }
+    }
+}
+
+/// Every service of a deployment, with the socket it would have.
+pub(crate) const SERVICES: [&str; 4] = [GATEWAY, ROUTER, AUTH, TRANSPORT];

@@ -1,0 +1,133 @@
+//! The command on its own: what works without a server, what says so when it does not, and the demo.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        self.run_with(args, &[])
+    }
+
+    fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+        command.env_clear().env("HOME", self.path()).env("PATH", "/usr/bin:/bin");
+        command.args(["--data-dir".as_ref(), self.path().join("data").as_os_str()]).args(args);
+        command.envs(env.iter().copied());
+        Run(command.output().expect("the command runs"))
+    }
+}
+
+struct Run(Output);
+
+impl Run {
+    #[track_caller]
+    fn exits(self, code: i32) -> Self {
+        assert_eq!(self.0.status.code(), Some(code), "stdout: {}\nstderr: {}", self.out(), self.err());
+        self
+    }
+
+    fn out(&self) -> String {
+        String::from_utf8_lossy(&self.0.stdout).into_owned()
+    }
+
+    fn err(&self) -> String {
+        String::from_utf8_lossy(&self.0.stderr).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out()).unwrap_or_else(|e| panic!("no JSON: {e}: {}", self.out()))
+    }
+}
+
+#[test]
+fn the_demo_shows_the_whole_path() {
+    let home = Home::new();
+    let run = home.run(&["demo"]).exits(0);
+    let out = run.out();
+    assert_eq!(out.matches("answer: OK").count(), 2, "{out}");
+    assert_eq!(out.matches("/backend-api/codex/responses").count() >= 2, true, "{out}");
+    for service in ["gateway", "router-svc", "auth-svc", "transport-svc", "upstream"] {
+        assert!(out.contains(service), "{service} is missing: {out}");
+    }
+    assert!(!out.contains('\u{1b}'), "no ANSI when not a terminal");
+    assert!(!home.path().join("data").exists(), "the demo leaves no data directory");
+}
+
+#[test]
+fn without_a_server_status_and_call_fail_and_never_guess() {
+    let home = Home::new();
+    for args in
+        [&["models", "status"][..], &["models", "list"], &["call", "--message", "hi"], &["calls", "list"], &["health"]]
+    {
+        let run = home.run(args).exits(1);
+        assert!(
+            run.err().contains("PEER_UNAVAILABLE") && run.err().contains("switchboard up"),
+            "{args:?}: {}",
+            run.err()
+        );
+    }
+    let run = home.run(&["--json", "call", "--message", "hi"]).exits(1);
+    assert_eq!(run.json()["error"]["reason"], "PEER_UNAVAILABLE");
+    assert_eq!(run.json()["status"], "error");
+    assert!(!home.path().join("data").exists(), "a failed look makes nothing");
+}
+
+#[test]
+fn a_bad_configuration_is_named_with_key_file_and_line() {
+    let home = Home::new();
+    std::fs::create_dir(home.path().join("data")).expect("made");
+    let file = home.path().join("data/switchboard.toml");
+    std::fs::write(&file, "[gateway]\nlisten = \"127.0.0.1:0\"\nlissten = \"x\"\n").expect("written");
+    let run = home.run(&["config", "check"]).exits(78);
+    assert!(run.err().contains("switchboard.toml:3") && run.err().contains("lissten"), "{}", run.err());
+    std::fs::write(&file, "[targets.chatgpt-codex]\nbase_url = \"https://chatgpt.com/backend-api\"\n")
+        .expect("written");
+    for args in [&["config", "check"][..], &["up"], &["keys", "list"]] {
+        let run = home.run(args).exits(78);
+        assert!(run.err().contains("https://chatgpt.com/backend-api/codex"), "{args:?}: {}", run.err());
+    }
+    let run = home.run(&["--json", "config", "check"]).exits(78);
+    assert_eq!(run.json()["status"], "error");
+    std::fs::remove_file(&file).expect("removed");
+    let run = home.run_with(&["config", "check"], &[("SWITCHBOARD__GATEWAY__LISSTEN", "x")]).exits(78);
+    assert!(run.err().contains("SWITCHBOARD__GATEWAY__LISSTEN"), "{}", run.err());
+    home.run(&["config", "check"]).exits(0);
+}
+
+#[test]
+fn usage_errors_exit_2_and_explain_knows_every_reason() {
+    let home = Home::new();
+    home.run(&["frobnicate"]).exits(2);
+    home.run(&["call"]).exits(2);
+    home.run(&["explain", "NO_SUCH_REASON"]).exits(2);
+    home.run(&["--server", "http://example.com", "health"]).exits(2);
+    let all = home.run(&["--json", "explain"]).exits(0).json();
+    assert_eq!(all.as_array().map(Vec::len), Some(domain::Reason::ALL.len()));
+    assert!(home.run(&["explain", "edge_challenge"]).exits(0).out().contains("credential is fine"));
+}
+
+#[test]
+fn keys_work_without_a_server_and_are_shown_once() {
+    let home = Home::new();
+    let key = home.run(&["keys", "create", "ci", "--agent", "builder"]).exits(0).out();
+    assert!(key.starts_with("sbk_") && key.lines().count() == 1, "{key}");
+    let list = home.run(&["--json", "keys", "list"]).exits(0);
+    assert!(!list.out().contains(key.trim()));
+    assert!(list.json()["keys"].as_array().expect("keys").iter().any(|k| k["name"] == "ci" && k["agent"] == "builder"));
+    home.run(&["keys", "revoke", "ci"]).exits(0);
+    home.run(&["keys", "revoke", "no-such-key"]).exits(1);
+    let empty = home.run(&["credentials", "list"]).exits(0);
+    assert!(empty.out().contains("switchboard login codex"), "{}", empty.out());
+}

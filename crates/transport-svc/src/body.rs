@@ -1,0 +1,163 @@
+//! The request rules of a target, applied to the caller's JSON.
+//!
+//! Only the top level is taken apart: a field that no rule names goes out as the very bytes it came in, and in its
+//! place. What the rules are is told in the README under "Routes"; they are rules of `chatgpt-codex` alone, but for the
+//! model's name and `stream`, since a call is always streamed here.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use bytes::Bytes;
+use config::TargetKind;
+use domain::{Failure, Reason, service};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+mod hoist;
+
+/// Fields that the Codex backend refuses (`Unsupported parameter: …`).
+const DROPPED: &[&str] = &["max_output_tokens", "metadata", "temperature", "top_p", "prompt_cache_retention"];
+/// Without it a later turn, possibly on another account, could not carry the reasoning on: nothing is stored upstream.
+const INCLUDED: &str = "\"reasoning.encrypted_content\"";
+
+/// A body as it goes upstream.
+#[derive(Debug)]
+pub(crate) struct Edited {
+    pub(crate) body: Bytes,
+    /// Fields that were dropped and held something.
+    pub(crate) dropped: Vec<String>,
+}
+
+/// Applies the rules of a target of this kind. `hoist` says whether leading system messages become `instructions`
+/// where there are none.
+pub(crate) fn edit(kind: TargetKind, hoist: bool, model: &str, body: &[u8]) -> Result<Edited, Failure> {
+    let mut fields = Fields::parse(body)?;
+    fields.set("model", text(model)?);
+    fields.set("stream", "true".into());
+    let mut dropped = Vec::new();
+    if kind == TargetKind::ChatgptCodex {
+        fields.set("store", "false".into());
+        include(&mut fields)?;
+        dropped = drop_unsupported(&mut fields);
+        hoist::list_input(&mut fields);
+        if hoist {
+            hoist::instructions(&mut fields)?;
+        }
+    }
+    Ok(Edited { body: fields.write().into(), dropped })
+}
+
+/// The top-level fields, each with its value as JSON text.
+pub(crate) struct Fields<'a>(Vec<(String, Cow<'a, str>)>);
+
+impl<'a> Fields<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, Failure> {
+        let text = std::str::from_utf8(body)
+            .map_err(|e| invalid(format!("the request body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
+        let fields: Self = serde_json::from_str(text).map_err(|e| {
+            // The parser's own words for a wrong type would quote the body.
+            let what = if e.is_data() { "it is not an object".to_owned() } else { e.to_string() };
+            invalid(format!("the request body is not a JSON object: {what}"))
+        })?;
+        let mut names = HashSet::with_capacity(fields.0.len());
+        match fields.0.iter().find(|(name, _)| !names.insert(name.as_str())) {
+            Some((twice, _)) => Err(invalid(format!("the request body has the field {twice:?} twice")).param(twice)),
+            None => Ok(fields),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&Cow<'a, str>> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
+    }
+
+    /// The value, unless it is absent or null.
+    fn filled(&self, name: &str) -> Option<&Cow<'a, str>> {
+        self.get(name).filter(|value| value.as_ref() != "null")
+    }
+
+    /// Replaces a value in its place, or appends the field.
+    fn set(&mut self, name: &str, value: Cow<'a, str>) {
+        match self.0.iter_mut().find(|(field, _)| field == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    fn write(&self) -> String {
+        let size = self.0.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>();
+        let mut out = String::with_capacity(size + 2);
+        for (i, (name, value)) in self.0.iter().enumerate() {
+            out.push(if i == 0 { '{' } else { ',' });
+            // A string is always JSON; the fallback is never taken.
+            out.push_str(&serde_json::to_string(name).unwrap_or_default());
+            out.push(':');
+            out.push_str(value);
+        }
+        // The rules leave at least a model and `stream`.
+        out.push('}');
+        out
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, &'de RawValue>()? {
+                    fields.push((name, Cow::Borrowed(value.get())));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+fn include(fields: &mut Fields<'_>) -> Result<(), Failure> {
+    let Some(value) = fields.filled("include") else {
+        fields.set("include", format!("[{INCLUDED}]").into());
+        return Ok(());
+    };
+    let items: Vec<String> =
+        serde_json::from_str(value).map_err(|_| invalid("include is not a list of strings").param("include"))?;
+    let wanted = INCLUDED.trim_matches('"');
+    if items.iter().any(|item| item == wanted) {
+        return Ok(());
+    }
+    let inner = value.trim().trim_start_matches('[').trim_end_matches(']').trim_end();
+    let comma = if items.is_empty() { "" } else { "," };
+    let longer = format!("[{inner}{comma}{INCLUDED}]");
+    fields.set("include", longer.into());
+    Ok(())
+}
+
+fn drop_unsupported(fields: &mut Fields<'_>) -> Vec<String> {
+    // A null says nothing that could be missed.
+    let dropped = DROPPED.iter().filter(|name| fields.filled(name).is_some()).map(|name| (*name).to_owned()).collect();
+    fields.0.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+    dropped
+}
+
+/// A JSON string.
+fn text(value: &str) -> Result<Cow<'static, str>, Failure> {
+    serde_json::to_string(value)
+        .map(Cow::Owned)
+        .map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, format!("text cannot be written as JSON: {e}")))
+}
+
+fn invalid(message: impl Into<String>) -> Failure {
+    Failure::new(Reason::RequestInvalid, service::TRANSPORT, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! One Responses call, from the request to the stream of its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_stream::stream;
+use config::{HoistInstructions, TargetKind};
+use domain::{Clock, Failure, Reason, service};
+use futures_util::Stream;
+use http::{HeaderMap, HeaderValue, Method, header};
+use proto::transport::v1::respond_response::Message;
+use proto::transport::v1::{Head, Resource, RespondRequest, RespondResponse};
+use reqwest::{Request, Response};
+use service_kit::UpstreamSecret;
+use tokio::time::Instant;
+
+use crate::body::{self, Edited};
+use crate::classify::{self, Answer};
+use crate::headers::{self, Caller};
+use crate::pool::Lease;
+use crate::progress::{About, Progress};
+use crate::relay::{Relay, Step};
+use crate::send::{self, NotedBody};
+use crate::service::Inner;
+use crate::targets::{Endpoint, Target};
+
+/// Bodies from this size on are rewritten on a thread that may be busy.
+const LARGE_BODY_BYTES: usize = 1024 * 1024;
+/// Most bytes of a refusal that are read.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+/// How long the body of a refusal may take.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// A call that is ready to be made.
+#[derive(Debug)]
+pub(crate) struct Call {
+    inner: Arc<Inner>,
+    target: Arc<Target>,
+    credential_id: String,
+    request: Request,
+    lease: Lease,
+    dropped: Vec<String>,
+    progress: Progress,
+}
+
+/// Prepares a call. A failure means that nothing was sent.
+pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Result<Call, Failure> {
+    let received = Instant::now();
+    let target = inner.target(&request.target)?;
+    match Resource::try_from(request.resource) {
+        Ok(Resource::Unspecified | Resource::Responses) => {}
+        Err(_) => {
+            let message = format!("there is no resource {}", request.resource);
+            return Err(Failure::new(Reason::RequestInvalid, service::TRANSPORT, message));
+        }
+    }
+    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target)?;
+    let caller = Caller(&request.headers);
+    let mut request_headers = headers::request(&target, &secret, caller, &request.upstream_model)?;
+    request_headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    request_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let edited = edit(&target, caller, &request).await?;
+
+    let credential_id = request.credential.map(|c| c.credential_id).unwrap_or_default();
+    let asked = Asked {
+        received,
+        call_id: &request.call_id,
+        credential_id: &credential_id,
+        target: &target,
+        endpoint: &target.responses,
+        method: Method::POST,
+        secret,
+    };
+    let (mut upstream, progress) = inner.begin(asked, request_headers);
+    *upstream.body_mut() = Some(NotedBody::request(edited.body, progress.handed.clone()));
+    let lease = inner.lease(&target)?;
+    Ok(Call {
+        inner: Arc::clone(inner),
+        target,
+        credential_id,
+        request: upstream,
+        lease,
+        dropped: edited.dropped,
+        progress,
+    })
+}
+
+async fn edit(target: &Target, caller: Caller<'_>, request: &RespondRequest) -> Result<Edited, Failure> {
+    let hoist = match target.hoist {
+        HoistInstructions::Auto => !caller.is_codex(),
+        HoistInstructions::Always => true,
+        HoistInstructions::Never => false,
+    };
+    let (kind, model, body) = (target.kind, request.upstream_model.clone(), request.body.clone());
+    let edit = move || body::edit(kind, hoist, &model, &body);
+    if request.body.len() < LARGE_BODY_BYTES {
+        return edit();
+    }
+    let failed = |e: tokio::task::JoinError| {
+        Failure::new(Reason::Internal, service::TRANSPORT, format!("the request body could not be rewritten: {e}"))
+    };
+    tokio::task::spawn_blocking(edit).await.map_err(failed)?
+}
+
+/// What a request to the upstream is made of.
+pub(crate) struct Asked<'a> {
+    pub(crate) received: Instant,
+    pub(crate) call_id: &'a str,
+    pub(crate) credential_id: &'a str,
+    pub(crate) target: &'a Target,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) method: Method,
+    pub(crate) secret: UpstreamSecret,
+}
+
+impl Inner {
+    /// The request without its body, and the account of it.
+    pub(crate) fn begin(&self, asked: Asked<'_>, mut headers: HeaderMap) -> (Request, Progress) {
+        let progress = Progress::begin(About {
+            received: asked.received,
+            call_id: asked.call_id,
+            credential_id: asked.credential_id,
+            egress: &self.egress,
+            target: asked.target,
+            endpoint: asked.endpoint,
+            method: if asked.method == Method::POST { "POST" } else { "GET" },
+            token: asked.secret.token,
+        });
+        if asked.target.kind == TargetKind::Custom {
+            // A server of the user's own may be part of the same trace; the provider is not.
+            telemetry::inject(progress.span(), &mut headers);
+        }
+        if let Some(cookies) = self.cookies.header(asked.credential_id, &asked.target.base) {
+            headers.insert(header::COOKIE, cookies);
+        }
+        let mut request = Request::new(asked.method, asked.endpoint.url.clone());
+        *request.headers_mut() = headers;
+        (request, progress)
+    }
+}
+
+/// Makes the call. One pulled stream: whoever drops it drops the upstream request.
+pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
+    let Call { inner, target, credential_id, request, lease, dropped, mut progress } = call;
+    stream! {
+        let url = target.responses.shown.clone();
+        let mut response = match send::send(&lease.client, request, &url, inner.headers_timeout).await {
+            Ok(response) => response,
+            Err((failure, sent)) => {
+                progress.sent = sent;
+                yield Message::Outcome(progress.finish(Some(failure)));
+                return;
+            }
+        };
+        progress.headers_arrived(&response);
+        inner.cookies.keep(&credential_id, &target.base, response.headers());
+        if !is_event_stream(&response) {
+            let failure = refusal(&mut response, &target, &target.responses, &inner.clock).await;
+            yield Message::Outcome(progress.finish(Some(failure)));
+            return;
+        }
+        yield Message::Head(Head {
+            status: i32::from(response.status().as_u16()),
+            headers: progress.relayed_headers(),
+            dropped,
+        });
+        let mut relay = Relay::new(response, url, inner.idle_timeout, inner.clock.clone());
+        loop {
+            match relay.next(&mut progress).await {
+                Step::Chunk(chunk) => yield Message::Chunk(chunk),
+                Step::End(failure) => {
+                    yield Message::Outcome(progress.finish(failure));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Reads a refusal and says what it means.
+pub(crate) async fn refusal(response: &mut Response, target: &Target, endpoint: &Endpoint, clock: &Clock) -> Failure {
+    let (body, _) = send::read_some(response, MAX_REFUSAL_BYTES, REFUSAL_TIME).await;
+    classify::refused(&Answer {
+        target,
+        endpoint,
+        status: response.status().as_u16(),
+        headers: response.headers(),
+        body: &body,
+        now_s: clock.now_s(),
+    })
+}
+
+/// A 2xx whose body is a stream of events. A server that does not say what it sends is believed to send what was asked.
+fn is_event_stream(response: &Response) -> bool {
+    let kind = headers::text(response.headers(), header::CONTENT_TYPE.as_str());
+    let streams = kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with("text/event-stream"));
+    response.status().is_success() && streams
+}
+
+/// A message of the answer.
+pub(crate) fn response(message: Message) -> RespondResponse {
+    RespondResponse { message: Some(message) }
+}

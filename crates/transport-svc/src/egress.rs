@@ -1,0 +1,98 @@
+//! What a failed connection means: where it failed, and how much of the request had left by then.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use domain::{Failure, Reason, service};
+use proto::transport::v1::Sent;
+
+/// The failure of a request that got no response headers.
+pub(crate) fn no_headers(error: &reqwest::Error, url: &str) -> (Failure, Sent) {
+    if error.is_connect() {
+        return (unreachable(error, url), Sent::NotSent);
+    }
+    if let Some(how) = not_processed(error) {
+        let message = format!("{url} did not process the request: {how}");
+        return (transport(Reason::UpstreamError, message), Sent::NotProcessed);
+    }
+    if chain(error).any(|e| e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)) {
+        // The connection was on its way out when the request came; nothing of it was written.
+        let message = format!("the connection to {url} closed before the request was sent");
+        return (transport(Reason::UpstreamError, message), Sent::NotSent);
+    }
+    let message = format!("the connection to {url} ended before any response header: {}", innermost(error));
+    (transport(Reason::StreamCut, message), Sent::Sent)
+}
+
+/// The failure of a request whose response headers did not come in time.
+pub(crate) fn late_headers(url: &str, limit: Duration) -> Failure {
+    let message = format!("{url} sent no response headers within {} s", limit.as_secs());
+    transport(Reason::UpstreamTimeout, message)
+}
+
+/// The failure of a stream that broke off.
+pub(crate) fn cut(error: &reqwest::Error, url: &str, events: i32) -> Failure {
+    let message = format!("the stream from {url} was cut after {events} events: {}", innermost(error));
+    transport(Reason::StreamCut, message)
+}
+
+fn transport(reason: Reason, message: String) -> Failure {
+    Failure::new(reason, service::TRANSPORT, message)
+}
+
+/// HTTP/2's own word that a request was not processed: REFUSED_STREAM, or a GOAWAY that names an earlier stream. A
+/// stream that a GOAWAY includes goes on, and fails with another error if the connection then ends.
+fn not_processed(error: &reqwest::Error) -> Option<&'static str> {
+    let http2 = chain(error).find_map(|e| e.downcast_ref::<h2::Error>())?;
+    if !http2.is_remote() {
+        return None;
+    }
+    if http2.is_go_away() {
+        return Some("the server is closing the connection (GOAWAY)");
+    }
+    (http2.is_reset() && http2.reason() == Some(h2::Reason::REFUSED_STREAM))
+        .then_some("the server refused the stream (REFUSED_STREAM)")
+}
+
+fn unreachable(error: &reqwest::Error, url: &str) -> Failure {
+    let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
+    let says = |needle: &str| texts.iter().any(|text| text.contains(needle));
+    let cause = innermost(error);
+    // The proxy first: what fails behind it fails in its name.
+    let (what, next_step) = if says("tunnel error") || says("socks") || says("proxy") {
+        (format!("the proxy cannot be used: {cause}"), "check `[transport] proxy` or HTTPS_PROXY, and the proxy itself")
+    } else if error.is_dns() || says("dns error") {
+        (format!("its name cannot be resolved: {cause}"), "check name resolution on this host")
+    } else if is_tls(error) {
+        let step = "check the clock, and the certificate authorities: `[transport] ca_file` adds some";
+        (format!("TLS failed: {cause}"), step)
+    } else if error.is_timeout() {
+        let step = "check the way to that host; `[transport] connect_timeout` sets the limit";
+        ("no connection was made in time (connect timeout)".to_owned(), step)
+    } else if says("onnection refused") {
+        ("the connection was refused".to_owned(), "check that a server listens there, and `base_url` of the target")
+    } else {
+        (format!("no connection: {cause}"), "check the network of this host")
+    };
+    transport(Reason::EgressUnreachable, format!("{url} cannot be reached: {what}")).next_step(next_step)
+}
+
+fn is_tls(error: &reqwest::Error) -> bool {
+    chain(error).any(holds_tls)
+}
+
+/// An I/O error shows what it wraps as its own text, not as its source: it has to be asked for what is in it.
+fn holds_tls(error: &(dyn Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| holds_tls(inner))
+}
+
+fn chain<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&e| e.source())
+}
+
+/// The innermost cause, as text; the outer ones only say that a request failed. Holds no header and no body.
+fn innermost(error: &reqwest::Error) -> String {
+    chain(error).last().map_or_else(|| "no cause was given".to_owned(), ToString::to_string)
+}

@@ -1,0 +1,151 @@
+//! Opening sealed credentials, each once.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use domain::{Clock, Failure, Reason, service};
+use proto::transport::v1::SealedCredential;
+use service_kit::{SealKey, SealRefusal, UpstreamSecret};
+
+use crate::targets::Target;
+
+/// Most seals remembered: a seal lives about a minute, so this is some 4,000 calls a second.
+const MAX_SEEN: usize = 256 * 1024;
+
+/// Opens seals and remembers which were opened until they expire.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    key: SealKey,
+    clock: Clock,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    nonces: HashSet<Bytes>,
+    /// In the order they were opened, which is nearly that of their expiry: all live equally long.
+    order: VecDeque<(i64, Bytes)>,
+}
+
+impl Opener {
+    pub(crate) fn new(key: SealKey, clock: Clock) -> Self {
+        Self { key, clock, seen: Mutex::default() }
+    }
+
+    /// Opens the seal for this call and target.
+    pub(crate) fn open(
+        &self,
+        sealed: Option<&SealedCredential>,
+        call_id: &str,
+        target: &Target,
+    ) -> Result<UpstreamSecret, Failure> {
+        let Some(sealed) = sealed else {
+            return Err(refusal("the request holds no sealed credential".to_owned()));
+        };
+        let now = self.clock.now_ms();
+        let secret =
+            self.key.open(sealed, call_id, &target.base, now).map_err(|why| explain(why, sealed, call_id, target))?;
+        // Only what opened is remembered: nobody without the key can fill the memory.
+        self.remember(sealed, now, target, call_id)?;
+        Ok(secret)
+    }
+
+    fn remember(&self, sealed: &SealedCredential, now: i64, target: &Target, call_id: &str) -> Result<(), Failure> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        while seen.order.front().is_some_and(|(expires, _)| *expires < now) {
+            if let Some((_, nonce)) = seen.order.pop_front() {
+                seen.nonces.remove(&nonce);
+            }
+        }
+        // Copied: the nonce is a slice of the whole request's buffer, which must not live on for its sake.
+        let nonce = Bytes::copy_from_slice(&sealed.nonce);
+        if seen.nonces.contains(&nonce) {
+            return Err(explain(SealRefusal::Replayed, sealed, call_id, target));
+        }
+        if seen.nonces.len() >= MAX_SEEN {
+            let message =
+                format!("{} sealed credentials were opened within a minute, more cannot be told apart", MAX_SEEN);
+            return Err(Failure::new(Reason::Shed, service::TRANSPORT, message));
+        }
+        seen.order.push_back((sealed.expires_at_ms as i64, nonce.clone()));
+        seen.nonces.insert(nonce);
+        Ok(())
+    }
+}
+
+fn explain(why: SealRefusal, sealed: &SealedCredential, call_id: &str, target: &Target) -> Failure {
+    let case = match why {
+        SealRefusal::OtherTarget => {
+            format!("it names {}{}, and the target {} is {}", sealed.origin, sealed.path_prefix, target.id, target.base)
+        }
+        SealRefusal::OtherCall => format!("it names call {}, this is call {call_id}", sealed.call_id),
+        SealRefusal::Expired | SealRefusal::Replayed | SealRefusal::Undecryptable => {
+            format!("call {call_id}, target {}", target.id)
+        }
+    };
+    refusal(format!("{why} ({case}; credential {} version {})", sealed.credential_id, sealed.version))
+}
+
+/// The failure of a credential that is not opened.
+pub(crate) fn refusal(message: String) -> Failure {
+    Failure::new(Reason::SealRefused, service::TRANSPORT, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use service_kit::SealRequest;
+
+    use super::*;
+
+    fn target() -> Target {
+        let codex = config::Target { base_url: "https://chatgpt.com/backend-api/codex".into(), ..Default::default() };
+        Target::new("chatgpt-codex", &codex).expect("good")
+    }
+
+    fn seal(key: &SealKey, target: &Target, now_ms: i64) -> SealedCredential {
+        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false };
+        let request = SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &target.base, now_ms };
+        key.seal(&request, &secret).expect("sealed")
+    }
+
+    #[test]
+    fn each_seal_opens_once_and_is_forgotten_when_it_has_expired() {
+        let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
+        let opener = Opener::new(key.clone(), clock.clone());
+        let first = seal(&key, &target, clock.now_ms());
+        opener.open(Some(&first), "call", &target).expect("opens");
+        let again = opener.open(Some(&first), "call", &target).expect_err("replayed");
+        assert_eq!(again.reason, Reason::SealRefused);
+        assert!(again.message.contains("replayed"), "{}", again.message);
+        clock.advance_ms(61_000);
+        let expired = opener.open(Some(&first), "call", &target).expect_err("expired");
+        assert!(expired.message.contains("expired"), "{}", expired.message);
+        opener.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target).expect("opens");
+        assert_eq!(opener.seen.lock().expect("lock").nonces.len(), 1);
+    }
+
+    #[test]
+    fn a_refusal_names_its_cause() {
+        let (key, target) = (SealKey::generate().expect("random"), target());
+        let opener = Opener::new(key.clone(), Clock::manual(0));
+        let sealed = seal(&key, &target, 0);
+        let cases = [
+            (opener.open(None, "call", &target), "no sealed credential"),
+            (opener.open(Some(&sealed), "other", &target), "another call"),
+            (
+                opener.open(Some(&seal(&SealKey::generate().expect("random"), &target, 0)), "call", &target),
+                "cannot be opened",
+            ),
+        ];
+        for (result, text) in cases {
+            let failure = result.expect_err(text);
+            assert!(failure.message.contains(text), "{}", failure.message);
+        }
+        let other = config::Target { base_url: "https://evil.example/v1".into(), ..Default::default() };
+        let other = Target::new("evil", &other).expect("good");
+        let failure = opener.open(Some(&sealed), "call", &other).expect_err("another target");
+        assert!(failure.message.contains("names another target"), "{}", failure.message);
+        assert!(failure.message.contains("https://evil.example/v1"), "{}", failure.message);
+    }
+}

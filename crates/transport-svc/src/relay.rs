@@ -1,0 +1,135 @@
+//! From the upstream's bytes to chunks for the caller, event by event, until the stream ends in one way or another.
+
+use std::time::Duration;
+
+use domain::sse::{Piece, Splitter};
+use domain::{Clock, Failure, Reason, service};
+use proto::transport::v1::Chunk;
+use reqwest::Response;
+
+use crate::egress;
+use crate::events::{self, Ending, Meaning};
+use crate::progress::Progress;
+
+/// How long the body's own end is waited for after the terminal event: it usually comes with it, and a connection whose
+/// response was read to its end can serve the next call.
+const AFTER_TERMINAL: Duration = Duration::from_millis(50);
+/// How long an `error` event is given to be followed by `response.failed`, which says more.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// A stream that is being forwarded.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    response: Response,
+    splitter: Splitter,
+    url: String,
+    idle: Duration,
+    clock: Clock,
+    state: State,
+    /// Something beside lifecycle events and failures was seen.
+    content: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    /// An `error` event came.
+    Failing(Failure),
+    /// The terminal event came.
+    Ended(Option<Failure>),
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Chunk(Chunk),
+    End(Option<Failure>),
+}
+
+impl Relay {
+    pub(crate) fn new(response: Response, url: String, idle: Duration, clock: Clock) -> Self {
+        Self { response, splitter: Splitter::default(), url, idle, clock, state: State::Open, content: false }
+    }
+
+    /// The next chunk, or the end.
+    pub(crate) async fn next(&mut self, progress: &mut Progress) -> Step {
+        loop {
+            let patience = match &self.state {
+                State::Open => self.idle,
+                State::Failing(_) => AFTER_ERROR.min(self.idle),
+                State::Ended(_) => AFTER_TERMINAL,
+            };
+            let bytes = match tokio::time::timeout(patience, self.response.chunk()).await {
+                Ok(Ok(Some(bytes))) => bytes,
+                Ok(Ok(None)) => return self.end(|this| this.ended_early(progress)),
+                Ok(Err(error)) => return self.end(|this| egress::cut(&error, &this.url, progress.events)),
+                Err(_) => return self.end(|this| this.silent(progress)),
+            };
+            if let Some(piece) = self.splitter.push(bytes) {
+                return Step::Chunk(self.forward(piece, progress));
+            }
+        }
+    }
+
+    /// The body is over; what the events said of it counts more than how it ended.
+    fn end(&mut self, otherwise: impl FnOnce(&Self) -> Failure) -> Step {
+        let failure = match std::mem::replace(&mut self.state, State::Ended(None)) {
+            State::Open => Some(otherwise(self)),
+            State::Failing(failure) => Some(failure),
+            State::Ended(failure) => failure,
+        };
+        // Half an event that is still held is no event: the caller does not get it.
+        Step::End(failure)
+    }
+
+    fn forward(&mut self, piece: Piece, progress: &mut Progress) -> Chunk {
+        progress.relayed(piece.events.len());
+        // An event too large to be read is no announcement.
+        self.content |= piece.oversized;
+        for event in &piece.events {
+            let head =
+                events::Stream { status: progress.status(), headers: &progress.headers, now_s: self.clock.now_s() };
+            let meaning = events::read(event, head);
+            self.learn(meaning, progress);
+        }
+        Chunk { data: piece.bytes, content: self.content }
+    }
+
+    fn learn(&mut self, meaning: Meaning, progress: &mut Progress) {
+        match meaning {
+            // After the end nothing changes it.
+            _ if matches!(self.state, State::Ended(_)) => {}
+            Meaning::Lifecycle { response_id } => {
+                if response_id.is_some() {
+                    progress.response_id = response_id;
+                }
+            }
+            Meaning::Content => self.content = true,
+            // A failure is no content: while nothing else was relayed, another attempt is still possible.
+            Meaning::Error(failure) => self.state = State::Failing(failure),
+            Meaning::Terminal(Ending { response_id, usage, failure }) => {
+                progress.response_id = response_id.or(progress.response_id.take());
+                progress.usage = usage;
+                progress.terminal_relayed = true;
+                self.content |= failure.is_none();
+                self.state = State::Ended(failure);
+            }
+        }
+    }
+
+    fn ended_early(&self, progress: &Progress) -> Failure {
+        let message =
+            format!("the stream from {} ended after {} events without a terminal one", self.url, progress.events);
+        Failure::new(Reason::StreamCut, service::UPSTREAM, message)
+    }
+
+    fn silent(&self, progress: &Progress) -> Failure {
+        let message = format!(
+            "the stream from {} was silent for {} s after {} events",
+            self.url,
+            self.idle.as_secs(),
+            progress.events
+        );
+        Failure::new(Reason::StreamIdle, service::UPSTREAM, message)
+    }
+}

@@ -1,0 +1,210 @@
+//! The targets: where a call may go, and which paths exist there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use config::{Config, HoistInstructions, TargetKind};
+use http::HeaderValue;
+use reqwest::Url;
+use service_kit::UpstreamUrl;
+
+use crate::service::BuildError;
+
+/// The base URL of the real Codex backend.
+const CODEX_URL: &str = "https://chatgpt.com/backend-api/codex";
+const CODEX_PATH: &str = "/backend-api/codex";
+/// Every path below the Codex base URL that the backend knows (facts: model-provider-info, endpoint/*.rs of Codex CLI).
+/// Any other path under `/backend-api` is answered with an HTML 403 page that looks like a refused login.
+const CODEX_PATHS: &[&str] =
+    &["/backend-api/codex/responses", "/backend-api/codex/responses/compact", "/backend-api/codex/models"];
+const PLATFORM_URL: &str = "https://api.openai.com/v1";
+const PLATFORM_PATHS: &[&str] = &["/v1/responses", "/v1/models"];
+/// The version for which the models list is asked when none is configured: that of the client whose list format is read.
+const MODELS_VERSION: &str = "0.169.0";
+
+/// Every target by its id.
+#[derive(Debug)]
+pub(crate) struct Targets(BTreeMap<String, Arc<Target>>);
+
+/// One target.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) id: String,
+    pub(crate) kind: TargetKind,
+    pub(crate) base: UpstreamUrl,
+    /// `{base}/responses`.
+    pub(crate) responses: Endpoint,
+    /// `{base}/models`.
+    pub(crate) models: Endpoint,
+    /// The paths that exist there, where that is known.
+    known_paths: Option<&'static [&'static str]>,
+    pub(crate) hoist: HoistInstructions,
+    pub(crate) originator: HeaderValue,
+    pub(crate) user_agent: HeaderValue,
+    pub(crate) version: Option<HeaderValue>,
+}
+
+/// One URL of a target.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) url: Url,
+    /// Without the query, as it stands in traces and messages.
+    pub(crate) shown: String,
+    /// Path alone.
+    pub(crate) path: String,
+    /// What is asked for there, for messages.
+    pub(crate) expects: &'static str,
+}
+
+impl Targets {
+    pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
+        let targets = config.targets.iter().map(|(id, target)| Ok((id.clone(), Arc::new(Target::new(id, target)?))));
+        targets.collect::<Result<_, BuildError>>().map(Self)
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<&Arc<Target>> {
+        self.0.get(id)
+    }
+
+    /// The ids, for messages.
+    pub(crate) fn names(&self) -> String {
+        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.0.values().map(AsRef::as_ref)
+    }
+}
+
+impl Target {
+    pub(crate) fn new(id: &str, target: &config::Target) -> Result<Self, BuildError> {
+        // The id decides for a built-in target: its rules cannot be escaped by calling it custom.
+        let kind = TargetKind::built_in(id).unwrap_or(TargetKind::Custom);
+        let base = UpstreamUrl::parse(&target.base_url).map_err(|e| BuildError::Target {
+            id: id.to_owned(),
+            key: "base_url",
+            cause: e.to_string(),
+        })?;
+        let header = |key, text: &str| {
+            HeaderValue::from_str(text).map_err(|_| BuildError::Target {
+                id: id.to_owned(),
+                key,
+                cause: "it cannot be sent as a header".into(),
+            })
+        };
+        let version = target.version.as_deref();
+        let query = match kind {
+            TargetKind::ChatgptCodex => format!("client_version={}", version.unwrap_or(MODELS_VERSION)),
+            TargetKind::OpenaiApi | TargetKind::Custom => String::new(),
+        };
+        Ok(Self {
+            id: id.to_owned(),
+            kind,
+            responses: Endpoint::new(id, &base, "/responses", "")?,
+            models: Endpoint::new(id, &base, "/models", &query)?,
+            known_paths: known_paths(kind, &base),
+            base,
+            hoist: target.hoist_instructions,
+            originator: header("originator", &target.originator)?,
+            user_agent: header("user_agent", target.user_agent.as_deref().unwrap_or(&own_user_agent()))?,
+            version: version.map(|v| header("version", v)).transpose()?,
+        })
+    }
+
+    /// True if the paths that exist there are known, and `path` is none of them.
+    pub(crate) fn is_wrong_path(&self, path: &str) -> bool {
+        self.known_paths.is_some_and(|known| !known.contains(&path))
+    }
+
+    /// True if only the server itself can say which paths it has.
+    pub(crate) fn is_custom_base(&self) -> bool {
+        self.known_paths.is_none()
+    }
+
+    /// The base URL that would be right, for a person; none for a server of the user's own.
+    pub(crate) fn right_base(&self) -> Option<String> {
+        let (path, canonical) = match self.kind {
+            TargetKind::ChatgptCodex => (CODEX_PATH, CODEX_URL),
+            TargetKind::OpenaiApi => ("/v1", PLATFORM_URL),
+            TargetKind::Custom => return None,
+        };
+        Some(if self.base.is_loopback() {
+            format!("{}{path} here, {canonical} for the real service", self.base.origin)
+        } else {
+            canonical.to_owned()
+        })
+    }
+}
+
+impl Endpoint {
+    fn new(id: &str, base: &UpstreamUrl, suffix: &str, query: &str) -> Result<Self, BuildError> {
+        let shown = base.join(suffix);
+        let mut url = Url::parse(&shown).map_err(|e| BuildError::Target {
+            id: id.to_owned(),
+            key: "base_url",
+            cause: e.to_string(),
+        })?;
+        if !query.is_empty() {
+            url.set_query(Some(query));
+        }
+        // As it is sent: the URL standard may have normalised it.
+        let path = url.path().to_owned();
+        let expects = if suffix == "/models" { "a list of models" } else { "an event stream" };
+        Ok(Self { url, shown, path, expects })
+    }
+}
+
+/// The paths of the servers we know. A simulator on loopback stands for the real one; any other host is the user's own
+/// relay, and what exists there is for it to say.
+fn known_paths(kind: TargetKind, base: &UpstreamUrl) -> Option<&'static [&'static str]> {
+    let host = base.host.trim_end_matches('.');
+    let below = |domain: &str| host == domain || host.strip_suffix(domain).is_some_and(|sub| sub.ends_with('.'));
+    match kind {
+        TargetKind::ChatgptCodex => {
+            (base.is_loopback() || below("chatgpt.com") || host == "chat.openai.com").then_some(CODEX_PATHS)
+        }
+        TargetKind::OpenaiApi => (base.is_loopback() || below("api.openai.com")).then_some(PLATFORM_PATHS),
+        TargetKind::Custom => None,
+    }
+}
+
+fn own_user_agent() -> String {
+    format!("switchboard/{} ({}; {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(id: &str, base_url: &str) -> Target {
+        Target::new(id, &config::Target { base_url: base_url.to_owned(), ..config::Target::default() }).expect("good")
+    }
+
+    #[test]
+    fn paths_are_judged_where_they_are_known() {
+        for (id, base, wrong) in [
+            ("chatgpt-codex", "https://chatgpt.com/backend-api/codex", false),
+            ("chatgpt-codex", "https://chatgpt.com/backend-api", true),
+            ("chatgpt-codex", "https://chatgpt.com/backend-api/codex/v1", true),
+            ("chatgpt-codex", "http://127.0.0.1:1/backend-api", true),
+            ("chatgpt-codex", "http://127.0.0.1:1/backend-api/codex", false),
+            ("chatgpt-codex", "https://relay.example/codex", false),
+            ("chatgpt-codex", "https://notchatgpt.com/codex", false),
+            ("openai-api", "https://api.openai.com/v1", false),
+            ("openai-api", "https://api.openai.com", true),
+            ("local", "http://127.0.0.1:1/anything", false),
+        ] {
+            let target = target(id, base);
+            assert_eq!(target.is_wrong_path(&target.responses.path), wrong, "{id} {base}");
+            assert_eq!(target.is_wrong_path(&target.models.path), wrong, "{id} {base}");
+        }
+    }
+
+    #[test]
+    fn the_right_base_is_named() {
+        assert_eq!(target("chatgpt-codex", "https://chatgpt.com/backend-api").right_base().as_deref(), Some(CODEX_URL));
+        let here = target("chatgpt-codex", "http://127.0.0.1:1/backend-api").right_base().unwrap_or_default();
+        assert!(here.starts_with("http://127.0.0.1:1/backend-api/codex here, https://chatgpt.com/"), "{here}");
+        assert_eq!(target("local", "http://127.0.0.1:1/v1").right_base(), None);
+    }
+}

@@ -1,0 +1,10 @@
+//! transport-svc against the simulated upstream, over real sockets.
+
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so and ends")]
+
+mod calls;
+mod cancel;
+mod egress;
+mod harness;
+mod reasons;
+mod seals;

@@ -1,0 +1,34 @@
+//! The programs that `.ci/tools` installs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use e2e::Home;
+
+/// A program by its name.
+///
+/// # Panics
+///
+/// If it is not there: the test needs it.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file()).unwrap_or_else(|| missing(name))
+}
+
+/// Fails the test for want of a tool.
+pub(crate) fn missing(what: &str) -> ! {
+    panic!("{what} is not there: run `.ci/tools`, then `. .ci/env`, and this suite again")
+}
+
+/// A command with nothing of the test's own environment but `PATH`, in a scratch folder of `home` that is no git
+/// repository.
+pub(crate) fn command(home: &Home, program: &Path) -> Command {
+    let scratch = home.path("scratch");
+    std::fs::create_dir_all(&scratch).expect("made");
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home.path("home")).current_dir(scratch);
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
