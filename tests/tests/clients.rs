@@ -32,9 +32,15 @@ struct Place {
 
 impl Place {
     async fn start(topology: Topology) -> Self {
+        Self::start_with(topology, |_| ()).await
+    }
+
+    /// As [`Self::start`], with a home that `prepare` may change.
+    async fn start_with(topology: Topology, prepare: impl FnOnce(&Home)) -> Self {
         let config = SimConfig { tls: Some(TlsMode::AlsoPlain), ..SimConfig::default() };
         let sim = Sim::start(config).await.expect("a simulator");
         let home = Home::new(&sim);
+        prepare(&home);
         home.import_codex(&sim, ACCOUNT, "main").await;
         let switchboard = Switchboard::start(&home, topology).await;
         Self { sim, home, switchboard }

@@ -1,7 +1,7 @@
 //! Credentials: the one owner of refresh tokens. Stores them encrypted, refreshes them once, decides which of them a
 //! route is bound to, and hands an access token out only under a seal.
 //!
-//! `CheckBinding` (what status shows) and `Bind` (what a call gets) are one function, [`bind`]'s `Binder::decide`.
+//! `CheckBinding` (what status shows) and `Bind` (what a call gets) are one function, `Binder::decide` in `bind`.
 
 mod bind;
 mod error;

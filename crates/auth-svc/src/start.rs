@@ -166,3 +166,36 @@ async fn first_agent_key(store: &Store, file: &Path) -> Result<(), BuildError> {
     };
     write().map_err(|error: std::io::Error| failed(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_variable_wins_over_the_file_and_leaves_none() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let data_dir = DataDir::open(&root.path().join("data"), true).expect("made");
+        let config = Config::default();
+        let start = async |text: Option<&str>| {
+            let options = AuthOptions {
+                config: &config,
+                data_dir: &data_dir,
+                seal_key: Some(SealKey::generate().expect("random")),
+                create: true,
+                clock: Clock::system(),
+            };
+            let variable = text.map(|text| Zeroizing::new(text.to_owned()));
+            build_with(options, variable).await.map(|_| ()).map_err(|e| (e.to_string(), e.is_configuration()))
+        };
+        let key = "0123456789abcdef".repeat(4);
+        let (malformed, configuration) = start(Some("secret-but-no-key")).await.expect_err("malformed");
+        assert!(configuration && malformed.contains(KEY_VARIABLE) && !malformed.contains("secret"), "{malformed}");
+        start(Some(&key)).await.expect("made");
+        assert!(!data_dir.file("database.key").exists());
+        start(Some(&key)).await.expect("opened");
+        let (missing, _) = start(None).await.expect_err("no key");
+        assert!(missing.contains(KEY_VARIABLE), "{missing}");
+        let (wrong, _) = start(Some(&"ab".repeat(32))).await.expect_err("another key");
+        assert!(wrong.contains(KEY_VARIABLE) && wrong.contains("was encrypted with key"), "{wrong}");
+    }
+}

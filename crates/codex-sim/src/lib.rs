@@ -26,11 +26,6 @@
 //! How a request finds its behaviour is told in [`scenario`]; how failing token endpoints are asked for,
 //! in [`TokenScenario`].
 
-#![expect(
-    clippy::result_large_err,
-    reason = "a refusal is an answer: moving its 128 bytes once a request costs nothing"
-)]
-
 mod admin;
 mod backend;
 mod call;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use domain::sse::{Event, Splitter};
 use proto::gateway::v1::ToolCall;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Largest event that is read whole: a finished response with its pictures.
@@ -77,8 +77,13 @@ struct Part {
 
 #[derive(Deserialize)]
 struct Output<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     output: Option<&'a RawValue>,
+}
+
+/// A field that is there, even as `null`: its place in the text matters.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl Assembler {

@@ -11,6 +11,7 @@ use service_kit::{DataDir, DataDirError, DataDirLock, ListenAddress, PeerChannel
 
 use crate::args::Cli;
 use crate::output::Failed;
+use crate::scratch::Scratch;
 
 /// Name of the all-in-one's control socket, without `.sock`.
 pub(crate) const CONTROL: &str = "switchboard";
@@ -71,7 +72,27 @@ pub(crate) enum Auth {
     /// A server has it.
     Running(PeerChannel),
     /// Nobody had it: it runs in this process until [`Auth::finish`].
-    Own(Box<(AuthService, DataDirLock)>),
+    Own(Box<Own>),
+}
+
+/// A credential service of this process's own.
+pub(crate) struct Own {
+    service: AuthService,
+    _lock: DataDirLock,
+    /// Goes last, with everything in it.
+    _scratch: Option<Scratch>,
+}
+
+async fn own(config: &config::Config, dir: &DataDir, create: bool) -> Result<AuthService, StartError> {
+    let options = AuthOptions {
+        config,
+        data_dir: dir,
+        // Nothing is bound in this process, so nothing is sealed: a key of its own will do.
+        seal_key: Some(service_kit::SealKey::generate()?),
+        create,
+        clock: Clock::system(),
+    };
+    auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))
 }
 
 impl Auth {
@@ -88,23 +109,33 @@ impl Auth {
             DataDirError::InUse(..) => Failed::from(Failure::new(Reason::PeerUnavailable, CLI, error.to_string())),
             other => StartError::from(other).into(),
         })?;
-        let options = AuthOptions {
-            config: &loaded.config,
-            data_dir: &dir,
-            // Nothing is bound in this process, so nothing is sealed: a key of its own will do.
-            seal_key: Some(service_kit::SealKey::generate().map_err(StartError::from)?),
-            create,
-            clock: Clock::system(),
-        };
-        let service = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
-        Ok(Self::Own(Box::new((service, lock))))
+        let service = own(&loaded.config, &dir, create).await?;
+        Ok(Self::Own(Box::new(Own { service, _lock: lock, _scratch: None })))
+    }
+
+    /// Finds or opens it for a command that must not change anything: where there is no database yet, an empty one in
+    /// a directory of its own stands in, since everything would be new.
+    pub(crate) async fn open_unchanged(cli: &Cli) -> Result<Self, Failed> {
+        let options = places(cli)?.load_options(Vec::new())?;
+        let config = config::load(&options).map_err(StartError::from)?.config;
+        if config.auth.database.is_some() || options.data_dir.join("switchboard.db").exists() {
+            return Self::open(cli, false).await;
+        }
+        if let Some(channel) = connect(cli, AUTH).await? {
+            return Ok(Self::Running(channel));
+        }
+        let scratch = Scratch::make("dry-run")?;
+        let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
+        let lock = dir.lock().map_err(StartError::from)?;
+        let service = own(&config, &dir, true).await?;
+        Ok(Self::Own(Box::new(Own { service, _lock: lock, _scratch: Some(scratch) })))
     }
 
     /// A client for it.
     pub(crate) fn channel(&self) -> PeerChannel {
         match self {
             Self::Running(channel) => channel.clone(),
-            Self::Own(own) => PeerChannel::in_process(AUTH, own.0.mounted().router()),
+            Self::Own(own) => PeerChannel::in_process(AUTH, own.service.mounted().router()),
         }
     }
 
@@ -116,7 +147,7 @@ impl Auth {
     /// Ends our own; a running server's is left alone.
     pub(crate) async fn finish(self) {
         if let Self::Own(own) = self {
-            own.0.shutdown().await;
+            own.service.shutdown().await;
         }
     }
 }

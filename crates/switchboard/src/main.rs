@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod control;
 mod output;
+mod scratch;
 mod simulated;
 
 use std::process::ExitCode;

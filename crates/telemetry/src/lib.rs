@@ -65,6 +65,11 @@ pub fn init(service: &'static str, format: LogFormat, default_level: &str) -> Re
     let provider = builder.build();
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new(format!("{default_level},h2=warn,hyper=warn,opentelemetry=warn")));
+    // Hop spans are for traces. In a log line they would repeat what its own fields say.
+    let filter = match "hop=off".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let logs = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
     let logs = match format {

@@ -1,8 +1,8 @@
 //! The request rules of a target, applied to the caller's JSON.
 //!
 //! Only the top level is taken apart: a field that no rule names goes out as the very bytes it came in, and in its
-//! place. What the rules are is told in the README under "Routes"; they are rules of `chatgpt-codex` alone, but for the
-//! model's name and `stream`, since a call is always streamed here.
+//! place. The rules are those of `chatgpt-codex` alone, but for the model's name and `stream`: a call is always streamed
+//! here, whatever its caller is given in the end.
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -14,31 +14,31 @@ pub(crate) fn no_headers(error: &reqwest::Error, url: &str) -> (Failure, Sent) {
     }
     if let Some(how) = not_processed(error) {
         let message = format!("{url} did not process the request: {how}");
-        return (transport(Reason::UpstreamError, message), Sent::NotProcessed);
+        return (upstream(Reason::UpstreamError, message), Sent::NotProcessed);
     }
     if chain(error).any(|e| e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)) {
         // The connection was on its way out when the request came; nothing of it was written.
         let message = format!("the connection to {url} closed before the request was sent");
-        return (transport(Reason::UpstreamError, message), Sent::NotSent);
+        return (upstream(Reason::UpstreamError, message), Sent::NotSent);
     }
     let message = format!("the connection to {url} ended before any response header: {}", innermost(error));
-    (transport(Reason::StreamCut, message), Sent::Sent)
+    (upstream(Reason::StreamCut, message), Sent::Sent)
 }
 
 /// The failure of a request whose response headers did not come in time.
 pub(crate) fn late_headers(url: &str, limit: Duration) -> Failure {
     let message = format!("{url} sent no response headers within {} s", limit.as_secs());
-    transport(Reason::UpstreamTimeout, message)
+    upstream(Reason::UpstreamTimeout, message)
 }
 
 /// The failure of a stream that broke off.
 pub(crate) fn cut(error: &reqwest::Error, url: &str, events: i32) -> Failure {
     let message = format!("the stream from {url} was cut after {events} events: {}", innermost(error));
-    transport(Reason::StreamCut, message)
+    upstream(Reason::StreamCut, message)
 }
 
-fn transport(reason: Reason, message: String) -> Failure {
-    Failure::new(reason, service::TRANSPORT, message)
+fn upstream(reason: Reason, message: String) -> Failure {
+    Failure::new(reason, service::UPSTREAM, message)
 }
 
 /// HTTP/2's own word that a request was not processed: REFUSED_STREAM, or a GOAWAY that names an earlier stream. A
@@ -75,7 +75,9 @@ fn unreachable(error: &reqwest::Error, url: &str) -> Failure {
     } else {
         (format!("no connection: {cause}"), "check the network of this host")
     };
-    transport(Reason::EgressUnreachable, format!("{url} cannot be reached: {what}")).next_step(next_step)
+    // This host's affair: the upstream never heard of it.
+    let message = format!("{url} cannot be reached: {what}");
+    Failure::new(Reason::EgressUnreachable, service::TRANSPORT, message).next_step(next_step)
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {

@@ -7,11 +7,6 @@
 //! A call is one pulled stream: no task stands between the upstream and the caller, so a caller that goes away takes the
 //! upstream request with it.
 
-#![expect(
-    clippy::result_large_err,
-    reason = "a failure is moved once per call, on the way out: boxing it would buy nothing"
-)]
-
 mod body;
 mod call;
 mod classify;

@@ -12,7 +12,10 @@ use e2e::Home;
 /// If it is not there: the test needs it.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file()).unwrap_or_else(|| missing(name))
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| missing(name))
 }
 
 /// Fails the test for want of a tool.

@@ -105,12 +105,13 @@ mod tests {
 
     #[test]
     fn everything_else_is_transient() {
-        let page = [("content-type", "text/html")];
-        let answers: [(u16, &[(&str, &str)], &str, &str); 9] = [
-            (403, &[("cf-mitigated", "challenge"), ("cf-ray", "abc-FRA")], "<html>", "ray id abc-FRA"),
-            (403, &page, "<title>Just a moment...</title>", "challenge"),
-            (401, &page, "<html>login</html>", "HTML page"),
-            (200, &page, "<html>portal</html>", "HTML page"),
+        let page = &[("content-type", "text/html")][..];
+        let challenge = &[("cf-mitigated", "challenge"), ("cf-ray", "abc-FRA")][..];
+        let answers = [
+            (403, challenge, "<html>", "ray id abc-FRA"),
+            (403, page, "<title>Just a moment...</title>", "challenge"),
+            (401, page, "<html>login</html>", "HTML page"),
+            (200, page, "<html>portal</html>", "HTML page"),
             (400, &[], r#"{"error":"invalid_request"}"#, "invalid_request"),
             (429, &[("retry-after", "7")], r#"{"error":{"code":"rate_limit"}}"#, "status 429"),
             (500, &[], r#"{"error":{"code":"refresh_token_expired"}}"#, "status 500"),
@@ -118,8 +119,7 @@ mod tests {
             (200, &[], "{}", "without any token"),
         ];
         for (status, headers, body, text) in answers {
-            let headers: Vec<(&'static str, &'static str)> = headers.to_vec();
-            match refusal(status, &headers, body) {
+            match refusal(status, headers, body) {
                 Refusal::Transient { cause, .. } => assert!(cause.contains(text), "{body}: {cause}"),
                 other => panic!("{body}: {other:?}"),
             }

@@ -1,10 +1,10 @@
 //! Reading credentials, and the changes that a refresh, a latch or an operator makes to them.
 
 use secrecy::SecretString;
-use sqlx::{Sqlite, SqliteExecutor, Transaction};
+use sqlx::SqliteExecutor;
 
 pub(crate) use super::credential::*;
-use super::rows::{ACCESS, CredentialRow, ID_TOKEN, REFRESH, RestRow};
+use super::rows::{ACCESS, CredentialRow, ID_TOKEN, REFRESH, select_credentials};
 use super::{Store, StoreError};
 
 /// What a refresh brought. What is absent keeps its old value.
@@ -29,53 +29,33 @@ pub(crate) struct RefreshedTokens {
 impl Store {
     /// All credentials of a provider (`None`: of every provider), in the order in which they are tried.
     pub(crate) async fn list_credentials(&self, provider: Option<&str>) -> Result<Vec<Credential>, StoreError> {
-        // One transaction, so that credentials and rests are of one moment.
-        let mut read = self.readers().begin().await.map_err(self.failed())?;
-        self.list_in(&mut read, provider).await
+        self.list_with(self.readers(), provider).await
     }
 
-    pub(super) async fn list_in(
+    pub(super) async fn list_with(
         &self,
-        tx: &mut Transaction<'_, Sqlite>,
+        executor: impl SqliteExecutor<'_>,
         provider: Option<&str>,
     ) -> Result<Vec<Credential>, StoreError> {
-        let rows: Vec<CredentialRow> = sqlx::query_as(
-            "SELECT * FROM credentials WHERE ?1 IS NULL OR provider = ?1 ORDER BY provider, position, id",
-        )
-        .bind(provider)
-        .fetch_all(&mut **tx)
-        .await
-        .map_err(self.failed())?;
-        let mut rests = self.all_rests(&mut **tx).await?;
-        rows.into_iter()
-            .map(|row| {
-                let own: Vec<Rest> =
-                    rests.extract_if(.., |rest| rest.credential_id == row.id).filter_map(RestRow::into_rest).collect();
-                self.credential(row, own)
-            })
-            .collect()
-    }
-
-    async fn all_rests(&self, executor: impl SqliteExecutor<'_>) -> Result<Vec<RestRow>, StoreError> {
-        sqlx::query_as("SELECT credential_id, model, kind, until_ms FROM rests WHERE until_ms > ?")
+        let sql = select_credentials!("WHERE ?2 IS NULL OR provider = ?2 ORDER BY provider, position, id");
+        let rows: Vec<CredentialRow> = sqlx::query_as(sql)
             .bind(self.clock().now_ms())
+            .bind(provider)
             .fetch_all(executor)
             .await
-            .map_err(self.failed())
+            .map_err(self.failed())?;
+        rows.into_iter().map(|row| self.credential(row)).collect()
     }
 
     async fn find(&self, id: &str, label: &str) -> Result<Option<Credential>, StoreError> {
-        let mut read = self.readers().begin().await.map_err(self.failed())?;
-        let row: Option<CredentialRow> = sqlx::query_as("SELECT * FROM credentials WHERE id = ? OR label = ? LIMIT 1")
+        let row: Option<CredentialRow> = sqlx::query_as(select_credentials!("WHERE id = ?2 OR label = ?3 LIMIT 1"))
+            .bind(self.clock().now_ms())
             .bind(id)
             .bind(label)
-            .fetch_optional(&mut *read)
+            .fetch_optional(self.readers())
             .await
             .map_err(self.failed())?;
-        let Some(row) = row else { return Ok(None) };
-        let mut rests = self.all_rests(&mut *read).await?;
-        rests.retain(|rest| rest.credential_id == row.id);
-        self.credential(row, rests.into_iter().filter_map(RestRow::into_rest).collect()).map(Some)
+        row.map(|row| self.credential(row)).transpose()
     }
 
     /// The credential with this id.
@@ -96,7 +76,8 @@ impl Store {
     /// The unknown fields that were imported with a credential.
     #[cfg(test)]
     pub(crate) async fn extra(&self, id: &str) -> Result<Option<serde_json::Value>, StoreError> {
-        let row: Option<CredentialRow> = sqlx::query_as("SELECT * FROM credentials WHERE id = ?")
+        let row: Option<CredentialRow> = sqlx::query_as(select_credentials!("WHERE id = ?2"))
+            .bind(0)
             .bind(id)
             .fetch_optional(self.readers())
             .await

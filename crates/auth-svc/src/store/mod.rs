@@ -76,8 +76,10 @@ impl Store {
 
     /// Can the database be read, and written?
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        let write = self.write().await?;
-        write.rollback().await.map_err(self.failed())
+        let mut tx = self.write().await?;
+        // On a read-only file `BEGIN IMMEDIATE` quietly begins to read; only a write tells.
+        sqlx::query("UPDATE vault_canary SET key_id = key_id").execute(&mut *tx).await.map_err(self.failed())?;
+        tx.rollback().await.map_err(self.failed())
     }
 
     /// Closes every connection; the write-ahead log is folded into the file.

@@ -47,38 +47,52 @@ async fn writer(path: &Path) -> Result<SqlitePool, sqlx::Error> {
         .await
 }
 
-/// Makes a new database at `path` with `fill`ed content, and opens it.
+/// Makes a new database at `path`, lets `fill` put the first content into it, and opens it.
 pub(crate) async fn create<F>(path: &Path, key: SecretKey, clock: Clock, fill: F) -> Result<Store, BuildError>
 where
     F: AsyncFnOnce(&Store) -> Result<(), BuildError>,
 {
     let unfinished = with_suffix(path, ".new");
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        // A start that was cut off left it; nothing else uses the name.
-        let _ = fs::remove_file(with_suffix(&unfinished, suffix));
+    // A start that was cut off may have left it; nothing else uses the name.
+    remove(&unfinished);
+    let made = make(path, &unfinished, key.clone(), clock.clone(), fill).await;
+    if made.is_err() {
+        remove(&unfinished);
     }
-    let io = |error: std::io::Error| BuildError::Create { path: path.display().to_string(), cause: error.to_string() };
-    // Made by us, so that it is private from its first byte; SQLite gives its side files the same mode.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(io)?;
-    let failed = |error: sqlx::Error| BuildError::Create { path: path.display().to_string(), cause: cause(&error) };
-    let pool = writer(&unfinished).await.map_err(failed)?;
-    MIGRATIONS
-        .run(&pool)
-        .await
-        .map_err(|error| BuildError::Create { path: path.display().to_string(), cause: error.to_string() })?;
-    let vault = Vault::new(key.clone());
-    write_canary(&pool, &vault)
-        .await
-        .map_err(|cause| BuildError::Create { path: path.display().to_string(), cause })?;
-    let store = Store::new(pool.clone(), pool.clone(), vault, unfinished.clone(), clock.clone());
-    fill(&store).await?;
-    store.close().await;
-    fs::rename(&unfinished, path).map_err(io)?;
-    if let Some(parent) = path.parent() {
-        // So that a power cut does not take the new name back.
-        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
-    }
+    made?;
     open(path, key, "its key", clock).await
+}
+
+async fn make<F>(path: &Path, unfinished: &Path, key: SecretKey, clock: Clock, fill: F) -> Result<(), BuildError>
+where
+    F: AsyncFnOnce(&Store) -> Result<(), BuildError>,
+{
+    let failed = |cause: String| BuildError::Create { path: path.display().to_string(), cause };
+    // Made by us, so that it is private from its first byte; SQLite gives its side files the same mode.
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished);
+    file.map_err(|e| failed(e.to_string()))?;
+    let pool = writer(unfinished).await.map_err(|e| failed(cause(&e)))?;
+    MIGRATIONS.run(&pool).await.map_err(|error| match error {
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => failed(cause(&e)),
+        other => failed(other.to_string()),
+    })?;
+    let vault = Vault::new(key);
+    write_canary(&pool, &vault).await.map_err(failed)?;
+    let store = Store::new(pool.clone(), pool, vault, unfinished.to_owned(), clock);
+    let filled = fill(&store).await;
+    store.close().await;
+    filled?;
+    fs::rename(unfinished, path).map_err(|e| failed(e.to_string()))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // So that a power cut does not take the new name back.
+    fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| failed(e.to_string()))
+}
+
+/// Removes a database that was not finished, with its side files.
+fn remove(unfinished: &Path) {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = fs::remove_file(with_suffix(unfinished, suffix));
+    }
 }
 
 async fn write_canary(pool: &SqlitePool, vault: &Vault) -> Result<(), String> {

@@ -46,22 +46,29 @@ pub(super) struct CredentialRow {
     latch: Option<String>,
     latch_version: Option<i32>,
     latch_detail: Option<String>,
+    rests: String,
 }
 
-/// A row of `rests`.
-#[derive(FromRow)]
-pub(super) struct RestRow {
-    pub(super) credential_id: String,
-    model: String,
-    kind: String,
-    until_ms: i64,
+/// The statement that reads [`CredentialRow`]s: rests that have not ended at `?1` (Unix milliseconds) come along as JSON,
+/// so that one statement, and so one moment, gives all of it.
+macro_rules! select_credentials {
+    ($rest:literal) => {
+        concat!(
+            "SELECT credentials.*, (SELECT json_group_array(json_array(model, rests.kind, until_ms)) FROM rests
+                WHERE credential_id = credentials.id AND until_ms > ?1) AS rests FROM credentials ",
+            $rest
+        )
+    };
 }
+pub(super) use select_credentials;
 
-impl RestRow {
-    pub(super) fn into_rest(self) -> Option<Rest> {
-        let model = (!self.model.is_empty()).then_some(self.model);
-        Some(Rest { model, kind: self.kind.parse().ok()?, until_ms: self.until_ms })
-    }
+/// Rests from their JSON. A kind that this build does not know is one that a newer one has left: it is passed over.
+fn rests(json: &str) -> Result<Vec<Rest>, serde_json::Error> {
+    let rows: Vec<(String, String, i64)> = serde_json::from_str(json)?;
+    let rest = |(model, kind, until_ms): (String, String, i64)| {
+        Some(Rest { model: (!model.is_empty()).then_some(model), kind: kind.parse().ok()?, until_ms })
+    };
+    Ok(rows.into_iter().filter_map(rest).collect())
 }
 
 impl Store {
@@ -110,7 +117,7 @@ impl Store {
     }
 
     /// A credential from its row. Secrets that do not open are an undecryptable credential, not an error.
-    pub(super) fn credential(&self, row: CredentialRow, rests: Vec<Rest>) -> Result<Credential, StoreError> {
+    pub(super) fn credential(&self, row: CredentialRow) -> Result<Credential, StoreError> {
         let secrets = match &row.undecryptable {
             Some(detail) => Secrets::Undecryptable { detail: detail.clone() },
             None => self.open_secrets(&row).unwrap_or_else(|detail| Secrets::Undecryptable { detail }),
@@ -126,6 +133,7 @@ impl Store {
             }),
             _ => None,
         };
+        let rests = rests(&row.rests).map_err(|error| broken(error.to_string()))?;
         Ok(Credential {
             kind: row.kind.parse().map_err(broken)?,
             source: row.source.parse().map_err(broken)?,

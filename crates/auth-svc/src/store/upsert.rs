@@ -18,7 +18,7 @@ impl Store {
         dry_run: bool,
     ) -> Result<(String, Upserted), StoreError> {
         let mut tx = self.write().await?;
-        let known = self.list_in(&mut tx, None).await?;
+        let known = self.list_with(&mut *tx, None).await?;
         let result = match same_login(&known, new) {
             None => (self.insert(&mut tx, &known, new).await?, Upserted::Created),
             Some(old) if keeps(old, new) => (old.label.clone(), Upserted::KeptNewer),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use domain::{ExecutionTrace, Failure, Usage};
 use http::StatusCode;
@@ -12,6 +12,7 @@ use service_kit::Peer;
 use crate::budget::Budget;
 use crate::core::Core;
 use crate::grpc::no_such_call;
+use crate::http::Id;
 use crate::http::error::failure_response;
 use crate::records::Record;
 
@@ -48,11 +49,11 @@ impl<'a> From<&'a Record> for Shown<'a> {
     }
 }
 
-pub(super) async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>, request: Request) -> Response {
+pub(super) async fn show(State(core): State<Arc<Core>>, id: Id, request: Request) -> Response {
     let budget = Budget::from_headers(request.headers());
     let peer = request.extensions().get::<Peer>().copied();
     let found = match core.identify(request.headers(), peer, "", budget).await {
-        Ok(caller) => core.records.find(&id, &caller).ok_or_else(|| no_such_call(&id)),
+        Ok(caller) => super::named(id).and_then(|id| core.records.find(&id, &caller).ok_or_else(|| no_such_call(&id))),
         Err(failure) => Err(failure),
     };
     match found {

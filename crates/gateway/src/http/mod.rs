@@ -9,7 +9,8 @@ mod responses;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use domain::{Failure, Reason, service};
@@ -85,6 +86,15 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// A path for a message: not longer than a person reads.
 fn shown(path: &str) -> String {
     path.chars().take(200).collect()
+}
+
+/// The last part of a path, as axum reads it.
+type Id = Result<Path<String>, PathRejection>;
+
+/// The last part of a path. One that is no text once decoded names nothing.
+fn named(id: Id) -> Result<String, Failure> {
+    let nothing = |_| Failure::new(Reason::NotFound, service::GATEWAY, "the path is not UTF-8 once decoded");
+    id.map(|Path(id)| id).map_err(nothing)
 }
 
 fn json(status: StatusCode, body: String) -> Response {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use domain::{Failure, Reason};
 use http::StatusCode;
@@ -15,6 +15,7 @@ use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
 use crate::grpc::models_of;
+use crate::http::Id;
 use crate::http::error::failure_response;
 use crate::status::resolve_one;
 
@@ -66,8 +67,12 @@ pub(super) async fn list(State(core): State<Arc<Core>>, request: Request) -> Res
     answer(&core, find_all(&core, &request.into_parts().0).await)
 }
 
-pub(super) async fn show(State(core): State<Arc<Core>>, Path(id): Path<String>, request: Request) -> Response {
-    answer(&core, find(&core, &id, &request.into_parts().0).await)
+pub(super) async fn show(State(core): State<Arc<Core>>, id: Id, request: Request) -> Response {
+    let found = match super::named(id) {
+        Ok(id) => find(&core, &id, &request.into_parts().0).await,
+        Err(failure) => Err(failure),
+    };
+    answer(&core, found)
 }
 
 async fn find_all(core: &Core, request: &Parts) -> Result<List, Failure> {

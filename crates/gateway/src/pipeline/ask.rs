@@ -118,7 +118,7 @@ impl Words<'_> {
                 let message = format!("`thinking` is {:?}; it is one of {}", self.thinking, EFFORTS.join(", "));
                 return Err(invalid(message).param("thinking"));
             }
-            body["reasoning"] = json!({ "effort": self.thinking, "summary": "auto" });
+            body["reasoning"] = json!({ "effort": self.thinking });
         }
         if let Some(session) = &session {
             body["prompt_cache_key"] = session.as_str().into();
@@ -214,7 +214,7 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&ask.body).unwrap();
         let expected = json!({ "model": "codex/gpt-5.5", "stream": true, "instructions": "Be brief.",
             "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "Hello" }] }],
-            "reasoning": { "effort": "low", "summary": "auto" }, "prompt_cache_key": "s1" });
+            "reasoning": { "effort": "low" }, "prompt_cache_key": "s1" });
         assert_eq!(body, expected);
         assert_eq!(ask.session, "s1");
     }

@@ -33,7 +33,7 @@ pub(crate) enum Message {
     /// Bytes for the caller, and the terminal event in them.
     Chunk(Bytes, Option<Terminal>),
     /// Nothing more will come.
-    End(End),
+    End(Box<End>),
 }
 
 /// How an attempt has begun.
@@ -41,7 +41,7 @@ pub(crate) enum Begun {
     /// It answers: its messages, from the first on, are for the caller.
     Answers,
     /// It failed before anything went to the caller.
-    Failed(End),
+    Failed(Box<End>),
 }
 
 /// One attempt.
@@ -90,7 +90,7 @@ impl Attempt {
         }
     }
 
-    fn answer(&mut self, held: Hold, end: Option<End>) -> Begun {
+    fn answer(&mut self, held: Hold, end: Option<Box<End>>) -> Begun {
         let chunks = held.release().into_iter().map(|data| {
             let terminal = look(&data).terminal;
             Message::Chunk(data, terminal)
@@ -112,7 +112,7 @@ impl Attempt {
     }
 
     /// After the terminal event: the end, if it comes within a moment and nothing else comes before it.
-    pub(crate) async fn end_at_hand(&mut self, budget: Budget) -> Option<End> {
+    pub(crate) async fn end_at_hand(&mut self, budget: Budget) -> Option<Box<End>> {
         match tokio::time::timeout(OUTCOME_WAIT, self.next(budget)).await {
             Ok(Message::End(end)) => Some(end),
             Ok(other) => {
@@ -159,17 +159,17 @@ impl Attempt {
 
 enum Received {
     Chunk { data: Bytes, content: bool, look: Look },
-    End(End),
+    End(Box<End>),
 }
 
 impl End {
     /// transport-svc did not say how it ended.
-    pub(crate) fn broken(failure: Failure) -> Self {
-        Self { failure: Some(failure), outcome: None }
+    pub(crate) fn broken(failure: Failure) -> Box<Self> {
+        Box::new(Self { failure: Some(failure), outcome: None })
     }
 
-    fn from_outcome(outcome: Outcome) -> Self {
-        Self { failure: outcome.failure.as_ref().map(failure_from_proto), outcome: Some(outcome) }
+    fn from_outcome(outcome: Outcome) -> Box<Self> {
+        Box::new(Self { failure: outcome.failure.as_ref().map(failure_from_proto), outcome: Some(outcome) })
     }
 
     /// What the decision about another attempt needs to know, before anything was relayed.

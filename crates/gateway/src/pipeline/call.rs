@@ -145,7 +145,12 @@ impl Call {
     }
 
     /// Begins an attempt on `route`.
-    pub(crate) async fn respond(&mut self, route: &Route, binding: &mut Binding, ask: &Ask) -> Result<Attempt, End> {
+    pub(crate) async fn respond(
+        &mut self,
+        route: &Route,
+        binding: &mut Binding,
+        ask: &Ask,
+    ) -> Result<Attempt, Box<End>> {
         let core = Arc::clone(&self.core);
         let Some(egress) = core.links.egress() else {
             return Err(End::broken(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")));

@@ -88,33 +88,34 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                 return;
             }
         };
-        while let Some((mut attempt, binding)) = call.winner(&mut plan, &ask).await {
-            let route = plan.route().cloned().unwrap_or_default();
-            yield CallEvent::Head(call.head(&attempt.head, &route));
-            loop {
-                let (data, terminal) = match attempt.next(call.budget).await {
-                    Message::End(end) => {
-                        yield call.settle(end, &plan, &binding);
-                        return;
-                    }
-                    Message::Chunk(data, terminal) => (data, terminal),
-                };
-                if terminal.is_some() {
-                    call.terminal = terminal;
-                    if let Some(end) = attempt.end_at_hand(call.budget).await {
-                        // The record is written before the caller can see that the call is over.
-                        let ended = call.settle(end, &plan, &binding);
-                        yield CallEvent::Bytes(data);
-                        yield ended;
-                        return;
-                    }
-                }
-                yield CallEvent::Bytes(data);
+        let Some((mut attempt, binding)) = call.winner(&mut plan, &ask).await else {
+            let (failure, refusal) = plan.verdict();
+            for event in call.give_up(failure, refusal) {
+                yield event;
             }
-        }
-        let (failure, refusal) = plan.verdict();
-        for event in call.give_up(failure, refusal) {
-            yield event;
+            return;
+        };
+        let route = plan.route().cloned().unwrap_or_default();
+        yield CallEvent::Head(call.head(&attempt.head, &route));
+        loop {
+            let (data, terminal) = match attempt.next(call.budget).await {
+                Message::Chunk(data, terminal) => (data, terminal),
+                Message::End(end) => {
+                    yield call.settle(end, &plan, &binding);
+                    return;
+                }
+            };
+            if terminal.is_some() {
+                call.terminal = terminal;
+                if let Some(end) = attempt.end_at_hand(call.budget).await {
+                    // The record is written before the caller can see that the call is over.
+                    let ended = call.settle(end, &plan, &binding);
+                    yield CallEvent::Bytes(data);
+                    yield ended;
+                    return;
+                }
+            }
+            yield CallEvent::Bytes(data);
         }
     };
     CallStream { span, events: Box::pin(events) }
@@ -145,7 +146,7 @@ impl Call {
     }
 
     /// An attempt failed before anything went to the caller.
-    async fn lost(&mut self, plan: &mut Plan, binding: &Binding, attempt: Option<Attempt>, end: End) {
+    async fn lost(&mut self, plan: &mut Plan, binding: &Binding, attempt: Option<Attempt>, end: Box<End>) {
         let Some(failure) = end.failure.clone() else { return };
         self.tracer.end(Some(&failure), end.outcome.as_ref());
         let failed = attempt.as_ref().map_or_else(|| end.failed(&failure), |a| a.failed(&failure, &end));
@@ -189,8 +190,8 @@ impl Call {
     }
 
     /// The attempt that answered has ended.
-    fn settle(&mut self, end: End, plan: &Plan, binding: &Binding) -> CallEvent {
-        let End { failure, outcome } = end;
+    fn settle(&mut self, end: Box<End>, plan: &Plan, binding: &Binding) -> CallEvent {
+        let End { failure, outcome } = *end;
         let answered = self.terminal.as_ref().is_some_and(|t| t.success);
         // The answer is whole; that transport-svc broke off behind it harms nobody.
         let failure = failure.filter(|_| outcome.is_some() || !answered);

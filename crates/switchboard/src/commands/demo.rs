@@ -1,7 +1,6 @@
 //! `demo`: the whole path once, in one process and against the simulator, in a data directory that goes afterwards.
 //! It logs in by device code and then calls the way agents do: over gRPC and over HTTP, on a real port.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use codex_sim::Sim;
@@ -17,13 +16,14 @@ use crate::all_in_one::AllInOne;
 use crate::args::DemoArgs;
 use crate::commands::login::login;
 use crate::output::{Failed, print_line, print_trace};
+use crate::scratch::Scratch;
 use crate::simulated;
 
 const QUESTION: &str = "Reply exactly: OK";
 
 pub(crate) async fn run(_args: &DemoArgs) -> Result<(), Failed> {
     let began = Instant::now();
-    let scratch = Scratch::make()?;
+    let scratch = Scratch::make("demo")?;
     let sim = simulated::start().await?;
     let telemetry = telemetry::init("switchboard", telemetry::LogFormat::Text, "warn").map_err(StartError::from)?;
     let result = demo(&scratch, &sim).await;
@@ -37,7 +37,7 @@ pub(crate) async fn run(_args: &DemoArgs) -> Result<(), Failed> {
 }
 
 async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
-    let dir = DataDir::open(&scratch.0, true).map_err(StartError::from)?;
+    let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
     let options = LoadOptions {
         file: None,
         data_dir: dir.path().to_owned(),
@@ -135,22 +135,4 @@ async fn post(address: &str, key: &str) -> Result<(String, String), Failed> {
         .filter_map(|v| v.get("delta").and_then(|d| d.as_str().map(str::to_owned)))
         .collect();
     Ok((call_id, text))
-}
-
-/// A directory for one run.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self, StartError> {
-        let path = std::env::temp_dir().join(format!("switchboard-demo-{}", uuid::Uuid::now_v7()));
-        DataDir::open(&path, true)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What cannot be removed now is in the system's temporary directory, and holds simulated tokens only.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

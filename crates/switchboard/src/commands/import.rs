@@ -19,7 +19,8 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
             ("openclaw", collected, common, None)
         }
     };
-    let Collected { files, seed, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
+    let Collected { files, seed, looked_for_seed, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
+    let no_seed = seed.is_none().then_some(looked_for_seed).unwrap_or_default();
     let request = ImportCredentialsRequest {
         format: format.to_owned(),
         files,
@@ -28,8 +29,7 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
         borrow: common.borrow,
         label,
     };
-    // A dry run changes nothing, so it makes no data directory either; without one everything would be new.
-    let auth = Auth::open(cli, true).await?;
+    let auth = if common.dry_run { Auth::open_unchanged(cli).await? } else { Auth::open(cli, true).await? };
     let mut client =
         CredentialServiceClient::new(auth.channel()).max_encoding_message_size(service_kit::MAX_MESSAGE_BYTES);
     let answer = client.import_credentials(request).await;
@@ -38,6 +38,10 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
     let answer = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     let config_note = write_config(cli, &answer, common.dry_run)?;
     report(cli, &answer, common.dry_run, config_note.as_deref(), running);
+    if !cli.json && !no_seed.is_empty() && answer.credentials.iter().any(|c| c.action == "undecryptable") {
+        eprint_line(&format!("no seed of the sidecars' key was found; looked in: {}", no_seed.join(", ")));
+        eprint_line("next: name it with --secret-key-file, and import again");
+    }
     if answer.usable { Ok(()) } else { Err(Failed::Printed(1)) }
 }
 

@@ -8,3 +8,4 @@ mod egress;
 mod harness;
 mod reasons;
 mod seals;
+mod trace;

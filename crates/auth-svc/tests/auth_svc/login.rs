@@ -1,0 +1,125 @@
+//! Device-code logins against the simulated provider.
+
+use std::time::Duration;
+
+use codex_sim::{AccountSpec, SimConfig};
+use domain::Reason;
+use proto::auth::v1 as pb;
+use service_kit::{failure_from_proto, failure_from_status};
+
+use crate::support::{Peer, Rig};
+
+fn quick() -> SimConfig {
+    SimConfig { device_interval_seconds: 0, ..SimConfig::default() }
+}
+
+async fn start(peer: &Peer, label: Option<&str>) -> pb::StartLoginResponse {
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: label.map(str::to_owned) };
+    peer.logins().start_login(request).await.expect("started").into_inner()
+}
+
+async fn last_step(peer: &Peer, login_id: &str) -> (Vec<String>, pb::WatchLoginResponse) {
+    let request = pb::WatchLoginRequest { login_id: login_id.to_owned() };
+    let mut steps = peer.logins().watch_login(request).await.expect("followed").into_inner();
+    let (mut states, mut last) = (Vec::new(), pb::WatchLoginResponse::default());
+    while let Some(step) = steps.message().await.expect("a step") {
+        states.push(step.state.clone());
+        last = step;
+    }
+    (states, last)
+}
+
+#[tokio::test]
+async fn a_login_is_followed_stored_and_bound() {
+    let rig = Rig::with(SimConfig { device_auto_approve_after: Some(3), ..quick() }).await;
+    let peer = rig.start().await;
+    let login = start(&peer, None).await;
+    assert_eq!(login.verification_url, format!("{}/codex/device", rig.sim.base_url()));
+    assert!(!login.user_code.is_empty());
+    let (states, last) = last_step(&peer, &login.login_id).await;
+    assert_eq!(states, ["pending", "pending", "succeeded"]);
+    assert_eq!((last.credential.as_deref(), last.email.as_deref()), (Some("main"), Some("sim@example.com")));
+    assert_eq!(peer.bound().await.credential, "main");
+    assert_eq!(peer.list().await[0].source, "login");
+    let again = peer.logins().watch_login(pb::WatchLoginRequest { login_id: login.login_id }).await;
+    assert_eq!(failure_from_status(&again.expect_err("ended"), "auth-svc").reason, Reason::NotFound);
+}
+
+#[tokio::test]
+async fn the_same_account_is_renewed_and_another_one_added() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let account =
+        |id: &str, email: &str| AccountSpec { account_id: id.into(), email: email.into(), plan: "pro".into() };
+    let log_in = async |label: Option<&str>, account: AccountSpec| {
+        let login = start(&peer, label).await;
+        rig.sim.state().approve_device_as(&login.user_code, account).expect("approved");
+        last_step(&peer, &login.login_id).await.1.credential.expect("a label")
+    };
+    assert_eq!(log_in(None, account("a", "a@example.com")).await, "main");
+    assert_eq!(log_in(None, account("a", "a@example.com")).await, "main");
+    assert_eq!(log_in(None, account("b", "b@example.com")).await, "b@example.com");
+    assert_eq!(log_in(Some("work"), account("c", "c@example.com")).await, "work");
+    let labels: Vec<(String, i32)> = peer.list().await.into_iter().map(|c| (c.label, c.version)).collect();
+    assert_eq!(labels, [("main".into(), 2), ("b@example.com".into(), 1), ("work".into(), 1)]);
+}
+
+#[tokio::test]
+async fn where_it_is_switched_off_the_setting_is_named() {
+    let rig = Rig::with(SimConfig { device_login_enabled: false, ..quick() }).await;
+    let peer = rig.start().await;
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None };
+    let status = peer.logins().start_login(request).await.expect_err("refused");
+    let failure = failure_from_status(&status, "auth-svc");
+    assert!(failure.message.contains("not enabled"), "{failure}");
+    assert!(failure.next_step.contains("security settings"), "{}", failure.next_step);
+}
+
+#[tokio::test]
+async fn a_challenge_is_called_one() {
+    let rig = Rig::with(SimConfig { token_scenario: Some("challenge".parse().expect("known")), ..quick() }).await;
+    let peer = rig.start().await;
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None };
+    let status = peer.logins().start_login(request).await.expect_err("refused");
+    let failure = failure_from_status(&status, "auth-svc");
+    assert_eq!(failure.reason, Reason::IdentityUnavailable);
+    assert!(failure.message.contains("challenge"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_enters_runs_out() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let login = start(&peer, None).await;
+    rig.clock.advance_ms(15 * 60_000);
+    let (states, last) = last_step(&peer, &login.login_id).await;
+    assert_eq!(states, ["failed"]);
+    assert!(failure_from_proto(&last.failure.expect("why")).message.contains("15 minutes"));
+}
+
+#[tokio::test]
+async fn who_stops_watching_ends_the_login() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let login = start(&peer, None).await;
+    let request = pb::WatchLoginRequest { login_id: login.login_id };
+    let mut steps = peer.logins().watch_login(request).await.expect("followed").into_inner();
+    assert_eq!(steps.message().await.expect("a step").expect("one").state, "pending");
+    drop(steps);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let polls = rig.sim.state().requests().len();
+    rig.sim.state().approve_device(&login.user_code).expect("approved");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(rig.sim.state().requests().len(), polls, "nothing polls for nobody");
+    assert!(peer.list().await.is_empty());
+}
+
+#[tokio::test]
+async fn only_subscriptions_are_logged_in_to() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let request = pb::StartLoginRequest { provider: "openai".into(), label: None };
+    let status = peer.logins().start_login(request).await.expect_err("refused");
+    let failure = failure_from_status(&status, "auth-svc");
+    assert!(failure.message.contains("openai-codex"), "{failure}");
+}

@@ -1,0 +1,93 @@
+//! Who may call, and who sees what.
+
+use std::sync::atomic::Ordering;
+
+use domain::Reason;
+use proto::gateway::v1::{CompleteRequest, GetCallRequest, ListCallsRequest};
+use serde_json::Value;
+use service_kit::failure_from_status;
+
+use crate::fakes::{OTHER_KEY, route};
+use crate::world::{World, body};
+
+#[tokio::test]
+async fn without_a_live_key_nothing_happens() {
+    let world = World::new(vec![]).await;
+    for key in [None, Some("sbk_wrong"), Some("sk-of-another-service")] {
+        let request = reqwest::Client::new().post(format!("{}/v1/responses", world.url)).json(&body(true));
+        let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 401, "{key:?}");
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert!(response.headers().contains_key("x-switchboard-call-id"));
+        let error: Value = response.json().await.unwrap();
+        assert_eq!(
+            (&error["error"]["code"], &error["error"]["reason"]),
+            (&"invalid_api_key".into(), &"AGENT_KEY_INVALID".into())
+        );
+    }
+    let mut stranger = world.agent_with("sbk_wrong").await;
+    let status = stranger.complete(CompleteRequest { message: "Hi".into(), ..CompleteRequest::default() }).await;
+    assert_eq!(status.unwrap_err().code(), tonic::Code::Unauthenticated);
+    assert_eq!(
+        stranger.list_calls(ListCallsRequest::default()).await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
+    assert_eq!(world.attempts(), 0);
+    // A key that is none of ours is not even asked about.
+    assert_eq!(world.auth.verified.load(Ordering::SeqCst), 3);
+    let calls = world.operator().list_calls(ListCallsRequest::default()).await.unwrap().into_inner().calls;
+    assert!(calls.is_empty(), "strangers fill no records");
+}
+
+#[tokio::test]
+async fn a_key_is_asked_about_once() {
+    let world = World::new(vec![]).await;
+    for _ in 0..3 {
+        assert_eq!(world.post(true).await.status(), 200);
+    }
+    assert_eq!(world.auth.verified.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_agent_sees_its_own_calls_only() {
+    let world = World::new(vec![]).await;
+    let response = world.post(true).await;
+    let call_id = response.headers()["x-switchboard-call-id"].to_str().unwrap().to_owned();
+    response.bytes().await.unwrap();
+    assert_eq!(world.record(&call_id).await["agent"], "main");
+    let path = format!("{}/v1/switchboard/calls/{call_id}", world.url);
+    let other = reqwest::Client::new().get(path).bearer_auth(OTHER_KEY).send().await.unwrap();
+    assert_eq!(other.status(), 404);
+    let mut other = world.agent_with(OTHER_KEY).await;
+    let status = other.get_call(GetCallRequest { call_id: call_id.clone() }).await.unwrap_err();
+    assert_eq!(failure_from_status(&status, "gateway").reason, Reason::NotFound);
+    assert!(other.list_calls(ListCallsRequest::default()).await.unwrap().into_inner().calls.is_empty());
+    let seen = world.operator().get_call(GetCallRequest { call_id }).await.unwrap().into_inner().call.unwrap();
+    assert_eq!(seen.agent, "main");
+}
+
+#[tokio::test]
+async fn only_an_operator_names_an_agent() {
+    let world = World::new(vec![]).await;
+    let ask = |agent: &str| CompleteRequest { message: "Hi".into(), agent: agent.into(), ..CompleteRequest::default() };
+    let status = world.agent().await.complete(ask("other")).await.unwrap_err();
+    assert_eq!(failure_from_status(&status, "gateway").reason, Reason::AgentNotAllowed);
+    world.agent().await.complete(ask("main")).await.unwrap();
+    world.operator().complete(ask("other")).await.unwrap();
+    world.operator().complete(ask("")).await.unwrap();
+    let agents: Vec<String> =
+        world.auth.binds.lock().unwrap().iter().map(|b| b.wanted.as_ref().unwrap().agent.clone()).collect();
+    assert_eq!(agents, ["main", "other", "main"]);
+}
+
+#[tokio::test]
+async fn a_keys_own_models_count() {
+    let world = World::new(vec![]).await;
+    *world.router.routes.lock().unwrap() = vec![route("openai", "gpt-5.5", false)];
+    let request = reqwest::Client::new().post(format!("{}/v1/responses", world.url)).json(&body(true));
+    let response = request.bearer_auth(OTHER_KEY).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    let error: Value = response.json().await.unwrap();
+    assert_eq!(error["error"]["code"], "model_not_allowed");
+}

@@ -1,0 +1,291 @@
+//! The three peers, as simple as their contracts allow, and with a record of what they were asked.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use domain::{Candidate, CandidateReason, Failure, Reason, service};
+use futures_util::Stream;
+use proto::auth::v1::binding_service_server::BindingService;
+use proto::auth::v1::{
+    BindRequest, BindResponse, Bound, CheckBindingRequest, CheckBindingResponse, ReportOutcomeRequest,
+    ReportOutcomeResponse, VerifyKeyRequest, VerifyKeyResponse, Wanted,
+};
+use proto::router::v1::router_service_server::RouterService;
+use proto::router::v1::{
+    Agent, ExplainRequest, ExplainResponse, ListModelsRequest, ListModelsResponse, Model, ReloadRequest,
+    ReloadResponse, ResolveRequest, ResolveResponse, Route,
+};
+use proto::transport::v1::respond_response::Message;
+use proto::transport::v1::transport_service_server::TransportService;
+use proto::transport::v1::{
+    Chunk, Head, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse, SealedCredential,
+};
+use service_kit::{candidate_to_proto, failure_to_proto, status_from_failure};
+use tonic::{Request, Response, Status};
+
+use crate::script::{Step, URL, answers, header, success};
+
+/// Key of agent "main".
+pub(crate) const KEY: &str = "sbk_main";
+/// Key of agent "other".
+pub(crate) const OTHER_KEY: &str = "sbk_other";
+
+pub(crate) fn route(provider: &str, model: &str, fallback: bool) -> Route {
+    let subscription = provider == "openai-codex";
+    Route {
+        model: format!("{provider}/{model}"),
+        provider: provider.into(),
+        upstream_model: model.into(),
+        target: if subscription { "chatgpt-codex" } else { "openai-api" }.into(),
+        realm: if subscription { "subscription" } else { "api-key" }.into(),
+        url: if subscription { URL } else { "https://api.openai.com/v1/responses" }.into(),
+        fallback,
+        ..Route::default()
+    }
+}
+
+/// Knows `routes` under every name but those of provider "unknown".
+pub(crate) struct FakeRouter {
+    pub(crate) routes: Mutex<Vec<Route>>,
+    pub(crate) agents: Mutex<Vec<Agent>>,
+}
+
+impl Default for FakeRouter {
+    fn default() -> Self {
+        let main = Agent { name: "main".into(), model: "openai-codex/gpt-5.5".into(), ..Agent::default() };
+        Self { routes: Mutex::new(vec![route("openai-codex", "gpt-5.5", false)]), agents: Mutex::new(vec![main]) }
+    }
+}
+
+#[tonic::async_trait]
+impl RouterService for FakeRouter {
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveResponse>, Status> {
+        let asked = request.into_inner();
+        if asked.model.starts_with("unknown/") {
+            let failure = Failure::new(Reason::RouteUnknown, service::ROUTER, "no route for it; nearest: codex/*");
+            return Err(status_from_failure(&failure));
+        }
+        let mut routes = self.routes.lock().unwrap().clone();
+        if let Some(at) = routes.iter().position(|r| r.model == asked.model) {
+            routes.drain(..at);
+        }
+        if !asked.allowed.is_empty() && !asked.allowed.contains(&routes[0].model) {
+            let failure = Failure::new(Reason::AgentNotAllowed, service::ROUTER, "the key does not allow it");
+            return Err(status_from_failure(&failure));
+        }
+        Ok(Response::new(ResolveResponse { routes, table_digest: "digest-1".into() }))
+    }
+
+    async fn explain(&self, _: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        Err(Status::unimplemented("not asked by the gateway"))
+    }
+
+    async fn list_models(&self, _: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
+        let model = |route: &Route| Model {
+            id: route.model.clone(),
+            name: route.upstream_model.to_uppercase(),
+            provider: route.provider.clone(),
+            input: vec!["text".into()],
+            ..Model::default()
+        };
+        Ok(Response::new(ListModelsResponse {
+            models: self.routes.lock().unwrap().iter().map(model).collect(),
+            table_digest: "digest-1".into(),
+            default_model: "openai-codex/gpt-5.5".into(),
+            configured_default: "codex/gpt-5.5".into(),
+            agents: self.agents.lock().unwrap().clone(),
+            ..ListModelsResponse::default()
+        }))
+    }
+
+    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        Err(Status::unimplemented("not asked by the gateway"))
+    }
+}
+
+/// A credential of the fake store.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) label: &'static str,
+    pub(crate) provider: &'static str,
+    pub(crate) version: i32,
+    /// Why it cannot be bound.
+    pub(crate) flaw: Option<CandidateReason>,
+    /// What comes of its refresh.
+    pub(crate) refresh: Option<Reason>,
+}
+
+impl Credential {
+    pub(crate) fn new(label: &'static str, provider: &'static str) -> Self {
+        Self { label, provider, version: 1, flaw: None, refresh: None }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct FakeAuth {
+    pub(crate) credentials: Mutex<Vec<Credential>>,
+    pub(crate) binds: Mutex<Vec<BindRequest>>,
+    pub(crate) checks: AtomicUsize,
+    pub(crate) reports: Mutex<Vec<ReportOutcomeRequest>>,
+    /// Reports that are refused before one is taken.
+    pub(crate) deaf: AtomicUsize,
+    pub(crate) verified: AtomicUsize,
+}
+
+impl FakeAuth {
+    fn decide(&self, wanted: &Wanted, exclude: &[String]) -> (Option<Bound>, Vec<Candidate>) {
+        let all = self.credentials.lock().unwrap().clone();
+        let usable = |c: &&Credential| {
+            c.provider == wanted.provider && c.flaw.is_none() && !exclude.iter().any(|id| id == c.label)
+        };
+        let bound = all.iter().find(usable).map(|c| Bound {
+            credential_id: c.label.into(),
+            credential: c.label.into(),
+            version: c.version,
+            expires_at: Some(2e9),
+            refreshed: false,
+        });
+        let candidate = |c: &Credential| Candidate {
+            credential: c.label.into(),
+            eligible: usable(&c),
+            reason: c.flaw.or((c.provider != wanted.provider).then_some(CandidateReason::WrongRealm)),
+            detail: None,
+        };
+        (bound, all.iter().map(candidate).collect())
+    }
+}
+
+fn not_bound() -> Failure {
+    Failure::new(Reason::CredentialNotBound, service::AUTH, "no usable credential for this route")
+}
+
+#[tonic::async_trait]
+impl BindingService for FakeAuth {
+    async fn bind(&self, request: Request<BindRequest>) -> Result<Response<BindResponse>, Status> {
+        let asked = request.into_inner();
+        self.binds.lock().unwrap().push(asked.clone());
+        let mut refused = None;
+        if let Some(rejected) = &asked.rejected {
+            let mut all = self.credentials.lock().unwrap();
+            if let Some(credential) = all.iter_mut().find(|c| c.label == rejected.credential_id) {
+                match credential.refresh {
+                    Some(reason) => {
+                        credential.flaw = Some(CandidateReason::NeedsLogin);
+                        refused = Some(Failure::new(reason, service::AUTH, "the refresh was refused"));
+                    }
+                    None => credential.version += 1,
+                }
+            }
+        }
+        let (bound, candidates) = self.decide(&asked.wanted.clone().unwrap_or_default(), &asked.exclude);
+        let sealed = bound.as_ref().map(|bound| SealedCredential {
+            credential_id: bound.credential_id.clone(),
+            version: bound.version,
+            call_id: asked.call_id.clone(),
+            ..SealedCredential::default()
+        });
+        let failure = bound.is_none().then(|| failure_to_proto(&refused.unwrap_or_else(not_bound)));
+        let candidates = candidates.iter().map(candidate_to_proto).collect();
+        Ok(Response::new(BindResponse { bound, failure, candidates, sealed }))
+    }
+
+    async fn check_binding(
+        &self,
+        request: Request<CheckBindingRequest>,
+    ) -> Result<Response<CheckBindingResponse>, Status> {
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        let (bound, candidates) = self.decide(&request.into_inner().wanted.unwrap_or_default(), &[]);
+        let failure = bound.is_none().then(|| failure_to_proto(&not_bound()));
+        let candidates = candidates.iter().map(candidate_to_proto).collect();
+        Ok(Response::new(CheckBindingResponse { bound, failure, candidates }))
+    }
+
+    async fn report_outcome(
+        &self,
+        request: Request<ReportOutcomeRequest>,
+    ) -> Result<Response<ReportOutcomeResponse>, Status> {
+        if self.deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Status::unavailable("not now"));
+        }
+        self.reports.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ReportOutcomeResponse {}))
+    }
+
+    async fn verify_key(&self, request: Request<VerifyKeyRequest>) -> Result<Response<VerifyKeyResponse>, Status> {
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        let hash = request.into_inner().key_hash;
+        let named = |key: &str| blake3::hash(key.as_bytes()).as_bytes().as_slice() == hash.as_ref();
+        let agent = match () {
+            () if named(KEY) => "main",
+            () if named(OTHER_KEY) => "other",
+            () => {
+                let failure = Failure::new(Reason::AgentKeyInvalid, service::AUTH, "no live key has this hash");
+                return Err(status_from_failure(&failure));
+            }
+        };
+        // The other agent's key is a narrow one.
+        let models = if agent == "other" { vec!["openai-codex/gpt-5.5".to_owned()] } else { vec![] };
+        Ok(Response::new(VerifyKeyResponse { agent: agent.into(), models, ..VerifyKeyResponse::default() }))
+    }
+}
+
+/// Plays one script per attempt; without a script, a whole answer.
+#[derive(Default)]
+pub(crate) struct FakeTransport {
+    pub(crate) scripts: Mutex<VecDeque<Vec<Step>>>,
+    pub(crate) requests: Mutex<Vec<RespondRequest>>,
+    /// True once a stream was dropped before its end.
+    pub(crate) dropped: Arc<AtomicBool>,
+}
+
+struct NoteDrop(Arc<AtomicBool>, bool);
+
+impl Drop for NoteDrop {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl TransportService for FakeTransport {
+    type RespondStream = Pin<Box<dyn Stream<Item = Result<RespondResponse, Status>> + Send>>;
+
+    async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<Self::RespondStream>, Status> {
+        self.requests.lock().unwrap().push(request.into_inner());
+        let steps = self.scripts.lock().unwrap().pop_front().unwrap_or_else(|| answers(crate::script::FULL));
+        if let Some(Step::Refuse(failure)) = steps.first() {
+            return Err(status_from_failure(failure));
+        }
+        let dropped = Arc::clone(&self.dropped);
+        Ok(Response::new(Box::pin(async_stream::stream! {
+            let mut note = NoteDrop(dropped, false);
+            for step in steps {
+                let message = match step {
+                    Step::Head => Message::Head(Head {
+                        status: 200,
+                        headers: vec![header("x-request-id", "req-1"), header("openai-model", "gpt-5.5")],
+                        dropped: vec!["temperature".into()],
+                    }),
+                    Step::Chunk(data, content) => Message::Chunk(Chunk { data, content }),
+                    Step::Outcome(outcome) => Message::Outcome(*outcome),
+                    Step::Pause(time) => {
+                        tokio::time::sleep(time).await;
+                        continue;
+                    }
+                    Step::Hang => std::future::pending().await,
+                    Step::Break | Step::Refuse(_) => break,
+                };
+                yield Ok(RespondResponse { message: Some(message) });
+            }
+            note.1 = true;
+        })))
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        Ok(Response::new(ProbeResponse { outcome: Some(success()), models: vec!["gpt-5.5".into()] }))
+    }
+}

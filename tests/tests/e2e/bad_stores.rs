@@ -1,0 +1,153 @@
+//! A database, keys and a data directory that are not as they should be: a service does not start, says which file and
+//! why, and leaves everything as it is, so that what was there works again once it is mended.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use e2e::{Home, Output, Part, Topology};
+
+use crate::support::{World, call, lasting_files, start_fails, starter};
+
+/// A store with a login and a key, made by a first start, and stopped again.
+async fn stopped(topology: Topology) -> World {
+    let (world, _) = World::with_login().await;
+    let mut switchboard = world.start(topology).await;
+    let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+    switchboard.stop().await;
+    world
+}
+
+fn file(world: &World, name: &str) -> PathBuf {
+    world.home.data_dir().join(name)
+}
+
+/// What a start says that must fail with `code`, and must not change a byte.
+async fn fails(home: &Home, topology: Topology, code: i32, parts: &[&str]) -> Output {
+    let before = lasting_files(home);
+    let refused = start_fails(home, topology, "auth-svc").await.exits(code);
+    for part in parts {
+        assert!(refused.stderr.contains(part), "{part}: {refused}");
+    }
+    assert!(refused.stderr.starts_with("error: ") && !refused.stderr.contains("panicked"), "{refused}");
+    assert!(lasting_files(home) == before, "it changed something: {refused}");
+    refused
+}
+
+/// Starts again and makes a call: nothing was lost.
+async fn works(world: &World, topology: Topology) {
+    let mut switchboard = world.start(topology).await;
+    let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+    let _ = switchboard.http().get("/v1/models").await.is(200);
+    switchboard.stop().await;
+}
+
+e2e::in_each_topology! {
+    /// Damage in the head, in the middle and at the end of the database.
+    async fn a_corrupt_database_is_left_as_it_is(topology) {
+        let world = stopped(topology).await;
+        let path = file(&world, "switchboard.db");
+        let whole = std::fs::read(&path).expect("read");
+        let mut head = whole.clone();
+        head[..16].fill(b'x');
+        let mut middle = whole.clone();
+        let (from, to) = (whole.len() / 4, whole.len() * 3 / 4);
+        for (index, byte) in middle[from..to].iter_mut().enumerate() {
+            *byte = (index * 31 + 7) as u8;
+        }
+        let cut = whole[..whole.len() / 2].to_vec();
+        for (what, bytes) in [("head", head), ("middle", middle), ("cut", cut), ("empty", Vec::new()), ("text", b"not a database".to_vec())] {
+            std::fs::write(&path, &bytes).expect("written");
+            let refused = fails(&world.home, topology, 1, &["switchboard.db", "damaged"]).await;
+            assert!(refused.stderr.contains("restore"), "{what}: {refused}");
+            // Nor do commands that open the store themselves touch it.
+            let refused = world.home.cli(&["credentials", "list"]).await.exits(1);
+            assert!(refused.stderr.contains("switchboard.db"), "{what}: {refused}");
+            assert!(std::fs::read(&path).expect("read") == bytes, "{what}");
+        }
+        std::fs::write(&path, &whole).expect("written");
+        works(&world, topology).await;
+    }
+
+    /// The key of another database, one that others can read, none, and one that is no key.
+    async fn without_its_own_key_nothing_starts(topology) {
+        let world = stopped(topology).await;
+        let path = file(&world, "database.key");
+        let key = std::fs::read(&path).expect("read");
+        let set_mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("changed");
+
+        world.home.write("data/database.key", &"ab".repeat(32));
+        fails(&world.home, topology, 78, &["switchboard.db", "database.key", "nothing was changed"]).await;
+        std::fs::write(&path, "not a key").expect("written");
+        fails(&world.home, topology, 78, &["database.key", "64 hex digits"]).await;
+        std::fs::write(&path, &key).expect("written");
+        set_mode(0o644);
+        fails(&world.home, topology, 78, &["database.key", "0644", "chmod 600"]).await;
+        std::fs::remove_file(&path).expect("removed");
+        fails(&world.home, topology, 78, &["switchboard.db", "database.key", "SWITCHBOARD_DATABASE_KEY"]).await;
+        assert!(!path.exists(), "no new key is made: it would open nothing");
+
+        // The variable stands in for the file.
+        world.home.env("SWITCHBOARD_DATABASE_KEY", "no key");
+        fails(&world.home, topology, 78, &["SWITCHBOARD_DATABASE_KEY"]).await;
+        world.home.env("SWITCHBOARD_DATABASE_KEY", String::from_utf8_lossy(&key).trim());
+        works(&world, topology).await;
+    }
+
+    /// A second process on the same data directory, as a server or as a command that needs the store to itself.
+    async fn two_processes_do_not_share_a_data_directory(topology) {
+        let (world, _) = World::with_login().await;
+        let mut switchboard = world.start(topology).await;
+        let holder = switchboard.process(Part::Auth).id().to_string();
+        let refused = start_fails(&world.home, topology, "auth-svc").await.exits(1);
+        let data = world.home.data_dir();
+        for part in [data.to_string_lossy().as_ref(), "in use by process", holder.as_str()] {
+            assert!(refused.stderr.contains(part), "{part}: {refused}");
+        }
+        if topology == Topology::FourProcesses {
+            // The others hold no database; their sockets tell.
+            for service in ["router-svc", "transport-svc", "gateway"] {
+                let refused = Output::of(starter(&world.home, topology, service), "").await.exits(1);
+                assert!(refused.stderr.contains(&format!("{service}.sock")), "{refused}");
+            }
+        }
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+        // Commands go through the server instead.
+        let _ = switchboard.cli(&["keys", "create", "mine"]).await.ok();
+
+        // A holder that answers nobody is not pushed aside.
+        switchboard.process(Part::Auth).signal(e2e::Signal::STOP);
+        std::fs::rename(socket(&data, topology), data.join("hidden")).expect("renamed");
+        let refused = world.home.cli(&["keys", "list"]).await.exits(1);
+        assert!(refused.stderr.contains("in use by process"), "{refused}");
+        std::fs::rename(data.join("hidden"), socket(&data, topology)).expect("renamed back");
+        switchboard.process(Part::Auth).signal(e2e::Signal::CONT);
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+    }
+
+    /// There is no directory: commands that need one say so and make none.
+    async fn an_absent_data_directory_is_named(topology) {
+        let world = World::new().await;
+        let data = world.home.data_dir();
+        for args in [&["credentials", "list"][..], &["keys", "list"], &["call", "--message", "Hello"], &["models", "status"], &["health"]] {
+            let refused = world.home.cli(args).await.exits(1);
+            assert!(refused.stderr.contains(data.to_string_lossy().as_ref()), "{refused}");
+            assert!(refused.stderr.contains("switchboard up"), "{refused}");
+        }
+        if topology == Topology::FourProcesses {
+            for service in ["auth-svc", "router-svc", "transport-svc", "gateway"] {
+                let refused = Output::of(world.home.command(service), "").await.exits(1);
+                assert!(refused.stderr.contains("does not exist"), "{refused}");
+            }
+        }
+        assert!(!data.exists());
+        std::fs::write(&data, "a file").expect("written");
+        let refused = start_fails(&world.home, topology, "auth-svc").await.exits(1);
+        assert!(refused.stderr.contains("is not a directory"), "{refused}");
+        assert_eq!(std::fs::read(&data).expect("read"), b"a file");
+    }
+}
+
+/// The socket that operators use.
+fn socket(data: &std::path::Path, topology: Topology) -> PathBuf {
+    data.join(format!("{}.sock", topology.process_of(Part::Auth)))
+}

@@ -1,0 +1,104 @@
+//! Agent keys: who has none is refused by name, and who has one gets what it allows.
+
+use e2e::{failure_from_status, question};
+use serde_json::Value;
+
+use crate::support::{MODEL, World, whole};
+
+/// Makes a key; gives it.
+async fn create(switchboard: &e2e::Switchboard, args: &[&str]) -> String {
+    let all: Vec<&str> = ["keys", "create"].iter().chain(args).copied().collect();
+    let made = switchboard.cli(&all).await.ok();
+    made.stdout.trim().to_owned()
+}
+
+e2e::in_each_topology! {
+    /// No key, a wrong one, a foreign one, and one that was revoked: all are refused the same way, on both faces.
+    async fn callers_without_a_live_key_are_refused_by_name(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let revoked = create(&switchboard, &["second"]).await;
+        assert!(revoked.starts_with("sbk_"), "{revoked}");
+        let _ = switchboard.http_as(Some(&revoked)).respond(&whole("Hello")).await.is(200);
+        let before = world.upstream().len();
+        let _ = switchboard.cli(&["keys", "revoke", "second"]).await.ok();
+        // A verified key is trusted for some seconds, so that a call need not ask each time.
+        e2e::eventually_async("the revoked key is refused", async || {
+            switchboard.http_as(Some(&revoked)).get("/v1/models").await.status == 401
+        })
+        .await;
+
+        let wrong = format!("sbk_{}", "A".repeat(revoked.len() - 4));
+        for key in [None, Some(wrong.as_str()), Some("sk-somebody-elses"), Some(revoked.as_str())] {
+            let refused = switchboard.http_as(key).respond(&whole("Hello")).await.is(401);
+            let error = &refused.json()["error"];
+            assert_eq!((&error["reason"], &error["code"]), (&"AGENT_KEY_INVALID".into(), &"invalid_api_key".into()));
+            assert_eq!(refused.header("x-should-retry"), "false");
+            let refused = switchboard.grpc_as(key).complete(question("codex/gpt-5.5", "Hello")).await.expect_err("refused");
+            assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
+            assert_eq!(failure_from_status(&refused, "gateway").reason, domain::Reason::AgentKeyInvalid);
+            for path in ["/v1/models", "/v1/switchboard/calls/x"] {
+                let _ = switchboard.http_as(key).get(path).await.is(401);
+            }
+            if let Some(key) = key {
+                assert!(!refused.message().contains(key), "the key itself is not repeated");
+            }
+        }
+        assert_eq!(world.upstream().len(), before, "nothing was sent for any of them");
+    }
+
+    /// What a key allows is the most it can do: models, credentials, and its own agent's calls.
+    async fn a_key_restricts_models_credentials_and_what_is_seen(topology) {
+        let (world, _) = World::with_login().await;
+        world.login("acct-2", "spare").await;
+        world.api_key("paid").await;
+        let switchboard = world.start(topology).await;
+        let paid = create(&switchboard, &["paid-only", "--agent", "payer", "--model", "openai/*"]).await;
+        let spare = create(&switchboard, &["spare-only", "--agent", "sparer", "--credential", "spare"]).await;
+
+        let refused = switchboard.http_as(Some(&paid)).respond(&whole("Hello")).await.is(400).json();
+        assert_eq!((&refused["error"]["code"], &refused["error"]["reason"]), (&"model_not_allowed".into(), &"AGENT_NOT_ALLOWED".into()));
+        let over_grpc = switchboard.grpc_as(Some(&paid)).complete(question(MODEL, "Hello")).await.expect_err("refused");
+        assert_eq!(over_grpc.code(), tonic::Code::PermissionDenied);
+        let mut body = whole("Reply exactly: OK");
+        body["model"] = "openai/gpt-5.5".into();
+        let _ = switchboard.http_as(Some(&paid)).respond(&body).await.is(200);
+        let listed = switchboard.http_as(Some(&paid)).get("/v1/models").await.is(200).json();
+        let ids: Vec<_> = listed["data"].as_array().expect("data").iter().map(|m| m["id"].as_str().unwrap_or("-")).collect();
+        assert!(!ids.is_empty() && ids.iter().all(|id| id.starts_with("openai/")), "{ids:?}");
+
+        let answer = switchboard.http_as(Some(&spare)).respond(&whole("Hello")).await.is(200);
+        let id = answer.header("x-switchboard-call-id").to_owned();
+        let of_spare = switchboard.http_as(Some(&spare));
+        let record = of_spare.get(&format!("/v1/switchboard/calls/{id}")).await.is(200).json();
+        assert_eq!(record["executionTrace"]["attempts"][0]["credential"], "spare", "{record}");
+        assert_eq!(record["agent"], "sparer");
+        let hidden = switchboard.http_as(Some(&paid)).get(&format!("/v1/switchboard/calls/{id}")).await.is(404).json();
+        assert_eq!(hidden["error"]["reason"], "NOT_FOUND", "an agent sees its own calls only");
+        let mut named = question("codex/gpt-5.5", "Hello");
+        named.agent = "main".into();
+        let refused = switchboard.grpc_as(Some(&spare)).complete(named).await.expect_err("refused");
+        assert_eq!(failure_from_status(&refused, "gateway").reason, domain::Reason::AgentNotAllowed);
+
+        // With the one credential gone that its key allows, the others do not stand in.
+        let _ = switchboard.cli(&["credentials", "remove", "spare"]).await.ok();
+        let refused = switchboard.http_as(Some(&spare)).respond(&whole("Hello")).await.is(400).json();
+        assert_eq!(refused["error"]["reason"], "CREDENTIAL_NOT_BOUND", "{refused}");
+        let reasons: Vec<_> = refused["error"]["candidates"].as_array().expect("candidates").iter().map(|c| c["reason"].clone()).collect();
+        assert_eq!(reasons, [Value::from("missing"), Value::from("not_allowed")], "{refused}");
+    }
+
+    /// A key that lives for a second is a key for a second.
+    async fn a_key_expires(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let short = create(&switchboard, &["short", "--ttl", "1"]).await;
+        e2e::eventually_async("the key has expired", async || {
+            switchboard.http_as(Some(&short)).get("/v1/models").await.status == 401
+        })
+        .await;
+        let listed = switchboard.cli(&["keys", "list", "--json"]).await.ok();
+        assert!(!listed.stdout.contains(&short), "a key is shown once");
+        assert_eq!(listed.json()["keys"].as_array().map(Vec::len), Some(2));
+    }
+}
