@@ -16,11 +16,13 @@ mod grpc;
 mod headers;
 mod http;
 mod links;
+mod peers;
 mod pipeline;
 mod records;
 mod service;
 mod status;
 mod tls;
 
-pub use service::{BuildError, GatewayService, Peers, build};
+pub use peers::Peers;
+pub use service::{BuildError, GatewayService, build};
 pub use tls::tls_acceptor;

@@ -20,7 +20,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::budget::{Budget, Limit};
-use crate::service::{BuildError, Peers};
+use crate::peers::Peers;
+use crate::service::BuildError;
 
 /// Patience with what is answered from memory or one database read.
 const QUICK: Duration = Duration::from_secs(5);

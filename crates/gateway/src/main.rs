@@ -1,13 +1,12 @@
 //! `gateway`: the front door for agents, and the operator's view of calls.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use domain::Clock;
-use domain::service::{AUTH, GATEWAY, ROUTER, TRANSPORT};
+use domain::service::GATEWAY;
 use gateway::Peers;
-use service_kit::startup::{self, Start, StartError, peer_channel};
+use service_kit::startup::{self, Start, StartError};
 use service_kit::{ServeOptions, serve};
 
 fn main() -> ExitCode {
@@ -15,18 +14,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(start: Start) -> Result<(), StartError> {
-    let (config, dir) = (&start.config.gateway, &start.data_dir);
-    let mut transports = BTreeMap::new();
-    for (name, egress) in &config.transports {
-        // There is no transport in this process: "in-process" means the one that shares the data directory.
-        let address = Some(egress.address.as_str()).filter(|a| *a != "in-process");
-        transports.insert(name.clone(), peer_channel(dir, TRANSPORT, address)?);
-    }
-    let peers = Peers {
-        router: peer_channel(dir, ROUTER, config.router.as_deref())?,
-        auth: peer_channel(dir, AUTH, config.auth.as_deref())?,
-        transports,
-    };
+    let config = &start.config.gateway;
+    let peers = Peers::over_sockets(config, &start.data_dir)?;
     let service = gateway::build(&start.config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
     let tls = gateway::tls_acceptor(config).map_err(|e| StartError::build(&e, true))?;
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use domain::{ExecutionTrace, Failure, Usage};
+use domain::{ExecutionTrace, Failure, Reason, Usage, service};
 
 use crate::caller::Caller;
 
@@ -105,6 +105,12 @@ impl Records {
 
 fn visible(record: &Record, caller: &Caller) -> bool {
     caller.operator || record.agent == caller.agent
+}
+
+/// The failure of a look-up, whether the call does not exist or is another agent's.
+pub(crate) fn no_such_call(call_id: &str) -> Failure {
+    let shown: String = call_id.chars().take(64).collect();
+    Failure::new(Reason::NotFound, service::GATEWAY, format!("no call {shown:?} among the last 1,000 of this caller"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The gateway as one service: built from configuration and peers, mounted on listeners by whoever starts it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use config::Config;
 use domain::{Clock, service};
 use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
 use service_kit::admin::Readiness;
-use service_kit::{MAX_MESSAGE_BYTES, Mounted, PeerChannel, ServiceLayers};
+use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServiceLayers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,18 +16,8 @@ use crate::core::Core;
 use crate::grpc::Grpc;
 use crate::http;
 use crate::links::Links;
+use crate::peers::Peers;
 use crate::records::Records;
-
-/// The services that the gateway works with.
-#[derive(Clone, Debug)]
-pub struct Peers {
-    /// router-svc.
-    pub router: PeerChannel,
-    /// auth-svc.
-    pub auth: PeerChannel,
-    /// transport-svc by egress name, as in `[gateway.transports]`.
-    pub transports: BTreeMap<String, PeerChannel>,
-}
 
 /// The gateway cannot be built.
 #[derive(Debug, thiserror::Error)]

@@ -81,8 +81,10 @@ fn short_failure(failure: &Failure) -> pb::Failure {
     short.message = shorten(&short.message, MAX_MESSAGE);
     short.next_step = shorten(&short.next_step, 400);
     short.candidates.truncate(16);
+    // Few candidates may explain themselves; many share the room.
+    let each = (1600 / short.candidates.len().max(1)).clamp(60, 400);
     for candidate in &mut short.candidates {
-        candidate.detail = candidate.detail.take().map(|d| shorten(&d, 120));
+        candidate.detail = candidate.detail.take().map(|d| shorten(&d, each));
     }
     short
 }
@@ -119,6 +121,10 @@ pub fn failure_from_status(status: &Status, peer: &str) -> Failure {
     }
     let (reason, what) = match status.code() {
         Code::Unavailable => (Reason::PeerUnavailable, "does not answer"),
+        // A status that has a cause did not come from the peer: it was made here, when the connection broke.
+        Code::Internal | Code::Unknown if std::error::Error::source(status).is_some() => {
+            (Reason::PeerUnavailable, "broke off")
+        }
         Code::DeadlineExceeded => (Reason::Deadline, "did not answer within the caller's deadline"),
         Code::Cancelled => (Reason::Cancelled, "saw the call cancelled"),
         Code::ResourceExhausted => (Reason::RequestTooLarge, "refused a message"),

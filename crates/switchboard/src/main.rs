@@ -42,7 +42,7 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Models(args) => commands::models::run(&cli, args).await,
         Command::Config(args) => commands::config::run(&cli, args),
         Command::Health => commands::health::run(&cli).await,
-        Command::Explain(args) => commands::explain::run(&cli, args).map_err(Failed::from),
+        Command::Explain(args) => commands::explain::run(&cli, args),
     }
 }
 

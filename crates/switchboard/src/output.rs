@@ -50,7 +50,7 @@ impl Failed {
                 if json {
                     print_json(&json!({ "status": "error", "error": { "message": error.to_string() } }));
                 }
-                ExitCode::from(service_kit::startup::finish(Err(error)))
+                service_kit::startup::finish(Err(error))
             }
             Self::Call(failed) => {
                 let (failure, trace) = *failed;
@@ -85,7 +85,8 @@ pub(crate) fn failure_json(failure: &Failure, trace: Option<&ExecutionTrace>) ->
 /// A failure for people, on standard error.
 pub(crate) fn print_failure(failure: &Failure) {
     eprint_line(&format!("error: {} ({}): {}", failure.reason, failure.service, failure.message));
-    for candidate in &failure.candidates {
+    // With one candidate the message has said it all.
+    for candidate in failure.candidates.iter().filter(|_| failure.candidates.len() > 1) {
         let reason = candidate.reason.map_or("eligible", domain::CandidateReason::as_str);
         let detail = candidate.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
         eprint_line(&format!("  credential {}: {reason}{detail}", candidate.credential));

@@ -16,7 +16,7 @@ use crate::headers;
 use crate::send::Handed;
 use crate::targets::{Endpoint, Target};
 
-/// Tokens shorter than this are no secret worth the search.
+/// So much of a token's beginning is looked for; a shorter one is no secret worth the search.
 const MIN_SECRET_BYTES: usize = 8;
 
 /// One request under way. Dropped before its end, it was given up by the caller, and its span says so.
@@ -170,9 +170,8 @@ impl Progress {
     /// An upstream that quotes the credential back must not make us print it.
     fn scrubbed(&self, mut failure: Failure) -> Failure {
         let token = self.token.expose_secret();
-        if token.len() >= MIN_SECRET_BYTES && failure.message.contains(token) {
-            failure.message = failure.message.replace(token, "[redacted]");
-        }
+        failure.message = without(&failure.message, token);
+        failure.param = failure.param.map(|param| without(&param, token));
         failure
     }
 
@@ -191,6 +190,20 @@ impl Progress {
     }
 }
 
+/// `text` without the token. A quotation is cut to a length before it gets here, so the token may be there in part: what
+/// begins like it is taken out as far as its letters go.
+fn without(text: &str, token: &str) -> String {
+    let Some(beginning) = token.get(..MIN_SECRET_BYTES) else { return text.to_owned() };
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, found)) = rest.find(beginning).and_then(|at| rest.split_at_checked(at)) {
+        clean.push_str(before);
+        clean.push_str("[redacted]");
+        rest = found.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c));
+    }
+    clean + rest
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.finished {
@@ -200,5 +213,19 @@ impl Drop for Progress {
         self.span.record("switchboard.reason", domain::Reason::Cancelled.as_str());
         tracing::info!(call_id = %self.call_id, url = %self.url, events = self.events,
             "upstream request given up: the caller went away");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_token_is_taken_out_whole_or_cut() {
+        let token = "eyJhbGciOiJI.eyJzdWIi.c2ln";
+        assert_eq!(without(&format!("it says \"Bearer {token}\", twice: {token}"), token), "it says \"Bearer [redacted]\", twice: [redacted]");
+        assert_eq!(without("cut: eyJhbGciOiJI.eyJz…\"", token), "cut: [redacted]…\"");
+        assert_eq!(without("nothing of it", token), "nothing of it");
+        assert_eq!(without("short", "short"), "short");
     }
 }

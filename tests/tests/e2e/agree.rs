@@ -23,6 +23,9 @@ use crate::support::{World, api_key_json, candidates, status};
 
 const CASES: usize = 30;
 const PROVIDER: &str = "openai-codex";
+/// What a call may be answered with, and what changes the credential's standing or does not.
+const ANSWERS: [&str; 6] =
+    ["usage_limit:600", "rate_limit:600", "usage_not_included", "unauthorized", "challenge", "ok"];
 
 /// A login of the subscription, and what has become of it.
 #[derive(Clone, Debug)]
@@ -59,7 +62,6 @@ struct State {
 fn login() -> impl Strategy<Value = Login> {
     let transient = prop::sample::select(vec!["server_error", "rate_limit:60", "challenge", "html_ok"]);
     let permanent = prop::sample::select(vec!["expired", "invalidated", "invalid_grant"]);
-    let answers = vec!["usage_limit:600", "rate_limit:600", "usage_not_included", "unauthorized", "challenge", "ok"];
     prop_oneof![
         2 => Just(Login::Alive),
         1 => transient.clone().prop_map(Login::Due),
@@ -69,7 +71,7 @@ fn login() -> impl Strategy<Value = Login> {
         1 => Just(Login::Unrefreshable),
         1 => any::<bool>().prop_map(|alive| Login::Borrowed { alive }),
         1 => Just(Login::Foreign),
-        4 => prop::sample::select(answers).prop_map(Login::Spent),
+        4 => prop::sample::select(ANSWERS.to_vec()).prop_map(Login::Spent),
     ]
 }
 
@@ -185,7 +187,8 @@ impl Store<'_> {
             self.import("codex", Some("key"), vec![("auth.json", file)], false).await;
         }
         let there = |label: &&str| labels.iter().zip(&state.logins).any(|(one, login)| one == label && login.is_some());
-        let order: Vec<String> = state.order.iter().filter(|label| there(label)).map(|label| (*label).to_owned()).collect();
+        let order: Vec<String> =
+            state.order.iter().filter(|label| there(label)).map(|label| (*label).to_owned()).collect();
         if !order.is_empty() {
             let order = OrderCredentialsRequest { provider: PROVIDER.into(), credentials: order };
             self.client.order_credentials(order).await.expect("ordered");
@@ -209,7 +212,9 @@ async fn call(switchboard: &Switchboard, agent: &str) -> Result<ExecutionTrace, 
     agent.clone_into(&mut request.agent);
     let client = GatewayServiceClient::new(switchboard.peer(Part::Gateway));
     match client.max_decoding_message_size(MAX_MESSAGE_BYTES).complete(request).await {
-        Ok(answer) => Ok(answer.into_inner().result.and_then(|r| r.meta).and_then(|m| m.execution_trace).expect("a trace")),
+        Ok(answer) => {
+            Ok(answer.into_inner().result.and_then(|r| r.meta).and_then(|m| m.execution_trace).expect("a trace"))
+        }
         Err(status) => {
             let trace = trace_from_status(&status).unwrap_or_else(|| panic!("no trace: {status}"));
             Err((failure_from_status(&status, "gateway"), trace))
@@ -255,7 +260,11 @@ e2e::in_each_topology! {
         let mut runner = TestRunner::deterministic();
         let mut seen = BTreeSet::new();
         for case in 0..CASES {
-            let state = state().new_tree(&mut runner).expect("a state").current();
+            let mut state = state().new_tree(&mut runner).expect("a state").current();
+            if let Some(answer) = ANSWERS.get(case) {
+                // Chance alone would leave some of these out.
+                state.logins[case % 3] = Some(Login::Spent(answer));
+            }
             store.case = case;
             store.become_state(&switchboard, &state).await;
             world.sim.state().clear_requests();
@@ -282,7 +291,14 @@ e2e::in_each_topology! {
         for reason in CandidateReason::ALL.iter().filter(|reason| !unreachable.contains(reason)) {
             assert!(seen.contains(reason.as_str()), "no state had {reason}: {seen:?}");
         }
-        for reason in ["CREDENTIAL_NOT_BOUND", "CREDENTIAL_NEEDS_LOGIN", "CREDENTIAL_REJECTED", "IDENTITY_UNAVAILABLE", "USAGE_LIMIT", "RATE_LIMITED"] {
+        for reason in [
+            "CREDENTIAL_NOT_BOUND",
+            "CREDENTIAL_NEEDS_LOGIN",
+            "CREDENTIAL_REJECTED",
+            "IDENTITY_UNAVAILABLE",
+            "USAGE_LIMIT",
+            "RATE_LIMITED",
+        ] {
             assert!(seen.contains(reason), "no call failed with {reason}: {seen:?}");
         }
     }

@@ -36,7 +36,8 @@ e2e::in_each_topology! {
         world.home.set("gateway.lisen", "\"127.0.0.1:0\"");
         let text = std::fs::read_to_string(world.home.config_file()).expect("read");
         let line = 1 + text.lines().position(|line| line.starts_with("gateway.lisen")).expect("the line");
-        all_refuse(&world.home, topology, &[&format!("switchboard.toml:{line}"), "gateway.lisen", "gateway.listen"]).await;
+        all_refuse(&world.home, topology, &[&format!("switchboard.toml:{line}"), "gateway.lisen", "gateway.listen"])
+            .await;
         let as_json = world.home.cli(&["config", "check", "--json"]).await.exits(78).json();
         assert_eq!(as_json["problems"][0]["key"], "gateway.lisen", "{as_json}");
     }
@@ -98,7 +99,10 @@ e2e::in_each_topology! {
             world.home.set("router.admin_listen", "\"127.0.0.1:0\"");
         }
         let sockets = std::fs::read_dir(world.home.data_dir()).expect("a folder");
-        let sockets: Vec<_> = sockets.map(|e| e.expect("an entry").file_name()).filter(|n| n.to_string_lossy().ends_with(".sock")).collect();
+        let sockets: Vec<_> = sockets
+            .map(|e| e.expect("an entry").file_name())
+            .filter(|n| n.to_string_lossy().ends_with(".sock"))
+            .collect();
         assert!(sockets.is_empty(), "{sockets:?}");
         let switchboard = world.start(topology).await;
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
@@ -111,17 +115,25 @@ e2e::in_each_topology! {
         let switchboard = world.start(topology).await;
         let http = switchboard.http();
         let send = async |body: Vec<u8>| {
-            let request = http.request(reqwest::Method::POST, "/v1/responses").header("content-type", "application/json");
+            let request =
+                http.request(reqwest::Method::POST, "/v1/responses").header("content-type", "application/json");
             e2e::Answer::of(request.body(body)).await
         };
         let large = send(whole(&"x".repeat(3000)).to_string().into_bytes()).await.is(413).json();
-        assert_eq!((&large["error"]["reason"], &large["error"]["code"]), (&"REQUEST_TOO_LARGE".into(), &"request_too_large".into()));
+        assert_eq!(
+            (&large["error"]["reason"], &large["error"]["code"]),
+            (&"REQUEST_TOO_LARGE".into(), &"request_too_large".into())
+        );
         assert!(large["error"]["message"].as_str().expect("a message").contains("2000"), "{large}");
         assert!(large["error"]["next_step"].as_str().expect("a next step").contains("max_body_bytes"), "{large}");
         let question = e2e::question("codex/gpt-5.5", &"x".repeat(3000));
         let over_grpc = switchboard.grpc().complete(question).await.expect_err("too large");
         assert_eq!(over_grpc.code(), tonic::Code::ResourceExhausted);
         assert_eq!(e2e::failure_from_status(&over_grpc, "gateway").reason, domain::Reason::RequestTooLarge);
+        // Nor does a connection break over a body of any length.
+        for _ in 0..3 {
+            let _ = send(whole(&"word ".repeat(2_000_000)).to_string().into_bytes()).await.is(413);
+        }
         // A chunked body says no length beforehand.
         let chunks = futures_util::stream::iter((0..40).map(|_| Ok::<_, std::io::Error>(vec![b' '; 100])));
         let chunked = http.request(reqwest::Method::POST, "/v1/responses").body(reqwest::Body::wrap_stream(chunks));
@@ -139,7 +151,8 @@ e2e::in_each_topology! {
             assert_eq!(refused["error"]["reason"], "REQUEST_INVALID", "{refused}");
             assert!(refused["error"]["message"].as_str().expect("a message").contains(cause), "{cause}: {refused}");
         }
-        let neither = switchboard.grpc().complete(e2e::question("codex/gpt-5.5", "")).await.expect_err("nothing is asked");
+        let neither =
+            switchboard.grpc().complete(e2e::question("codex/gpt-5.5", "")).await.expect_err("nothing is asked");
         assert_eq!(neither.code(), tonic::Code::InvalidArgument);
         assert_eq!(world.upstream().len(), 0);
         let _ = send(whole("Hello").to_string().into_bytes()).await.is(200);

@@ -75,7 +75,8 @@ e2e::in_each_topology! {
         let cut = std::fs::read(&sidecar).expect("read");
         let switchboard = world.start(topology).await;
         let said = switchboard.cli(&import).await.json();
-        let line = said["credentials"].as_array().expect("lines").iter().find(|line| line["provider"] == "openai-codex");
+        let line =
+            said["credentials"].as_array().expect("lines").iter().find(|line| line["provider"] == "openai-codex");
         let line = line.expect("the login's line");
         assert_eq!(line["action"], "undecryptable", "{said}");
         let detail = line["detail"].as_str().expect("a detail");
@@ -86,14 +87,17 @@ e2e::in_each_topology! {
         assert_eq!(std::fs::read(&sidecar).expect("read"), cut);
 
         // A store that has nothing else keeps it by name, so that status can say why.
-        let _ = switchboard.cli(&["credentials", "remove", before["credentials"][0]["label"].as_str().expect("a label")]).await;
-        let _ = switchboard.cli(&["credentials", "remove", before["credentials"][1]["label"].as_str().expect("a label")]).await;
+        let _ = switchboard
+            .cli(&["credentials", "remove", before["credentials"][0]["label"].as_str().expect("a label")])
+            .await;
+        let _ = switchboard
+            .cli(&["credentials", "remove", before["credentials"][1]["label"].as_str().expect("a label")])
+            .await;
         let _ = switchboard.cli(&import).await;
         let failed = call(&switchboard, "codex/gpt-5.5").await.exits(1).json();
         assert_eq!(failed["error"]["reason"], "CREDENTIAL_NOT_BOUND", "{failed}");
-        let candidate = &failed["error"]["candidates"][0];
-        assert_eq!(candidate["reason"], "undecryptable", "{failed}");
-        assert!(candidate["detail"].as_str().expect("a detail").contains("cut off"), "{failed}");
+        assert_eq!(failed["error"]["candidates"][0]["reason"], "undecryptable", "{failed}");
+        assert!(failed["error"]["message"].as_str().expect("a message").contains("cut off"), "{failed}");
     }
 
     /// Older tokens do not replace newer ones: their refresh token is spent.
@@ -106,7 +110,11 @@ e2e::in_each_topology! {
         assert_eq!(before["credentials"][0]["version"], 2, "{before}");
         // The file that was imported at first is still there, with the token that has been spent since.
         let path = world.home.path("codex-0/auth.json");
-        let said = switchboard.cli(&["import", "codex", &path.to_string_lossy(), "--label", "main", "--json"]).await.ok().json();
+        let said = switchboard
+            .cli(&["import", "codex", &path.to_string_lossy(), "--label", "main", "--json"])
+            .await
+            .ok()
+            .json();
         assert_eq!(said["credentials"][0]["action"], "unchanged", "{said}");
         assert_eq!(credentials(&world).await, before);
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();

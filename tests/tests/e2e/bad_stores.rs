@@ -55,7 +55,13 @@ e2e::in_each_topology! {
             *byte = (index * 31 + 7) as u8;
         }
         let cut = whole[..whole.len() / 2].to_vec();
-        for (what, bytes) in [("head", head), ("middle", middle), ("cut", cut), ("empty", Vec::new()), ("text", b"not a database".to_vec())] {
+        for (what, bytes) in [
+            ("head", head),
+            ("middle", middle),
+            ("cut", cut),
+            ("empty", Vec::new()),
+            ("text", b"not a database".to_vec()),
+        ] {
             std::fs::write(&path, &bytes).expect("written");
             let refused = fails(&world.home, topology, 1, &["switchboard.db", "damaged"]).await;
             assert!(refused.stderr.contains("restore"), "{what}: {refused}");
@@ -128,7 +134,13 @@ e2e::in_each_topology! {
     async fn an_absent_data_directory_is_named(topology) {
         let world = World::new().await;
         let data = world.home.data_dir();
-        for args in [&["credentials", "list"][..], &["keys", "list"], &["call", "--message", "Hello"], &["models", "status"], &["health"]] {
+        for args in [
+            &["credentials", "list"][..],
+            &["keys", "list"],
+            &["call", "--message", "Hello"],
+            &["models", "status"],
+            &["health"],
+        ] {
             let refused = world.home.cli(args).await.exits(1);
             assert!(refused.stderr.contains(data.to_string_lossy().as_ref()), "{refused}");
             assert!(refused.stderr.contains("switchboard up"), "{refused}");

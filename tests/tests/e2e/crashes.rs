@@ -14,7 +14,10 @@ async fn fails_without(switchboard: &Switchboard, part: Part) {
     let answer = switchboard.http().respond(&whole("Hello")).await.is(503);
     assert!(!answer.header("retry-after").is_empty());
     let body = answer.json();
-    assert_eq!((&body["error"]["reason"], &body["error"]["type"]), (&"PEER_UNAVAILABLE".into(), &"server_error".into()));
+    assert_eq!(
+        (&body["error"]["reason"], &body["error"]["type"]),
+        (&"PEER_UNAVAILABLE".into(), &"server_error".into())
+    );
     assert!(body["error"]["message"].as_str().expect("a message").contains(part.name()), "{body}");
 }
 
@@ -58,6 +61,11 @@ async fn a_service_killed_in_mid_stream_ends_the_stream_with_one_failure() {
     let last = text.trim_end().rsplit("\n\n").next().expect("an event");
     assert!(last.starts_with("event: response.failed\n") && last.contains("PEER_UNAVAILABLE"), "{last}");
     assert!(last.contains("transport-svc"), "{last}");
+    let id = |event: &str| {
+        let data = event.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+        serde_json::from_str::<Value>(data).expect("JSON")["response"]["id"].clone()
+    };
+    assert_eq!(id(last), id(&text), "under the id of the response that began: {last}");
     assert_eq!(world.upstream().len(), 1);
     switchboard.restart().await;
     let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
@@ -94,13 +102,18 @@ e2e::in_each_topology! {
         }
         let text = running.text().await.expect("the stream that was open came to its end");
         assert!(text.contains("event: response.completed"), "{text}");
-        let left = std::fs::read_dir(world.home.data_dir()).expect("a folder").map(|entry| entry.expect("an entry").file_name());
+        let left = std::fs::read_dir(world.home.data_dir())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name());
         let sockets: Vec<_> = left.filter(|name| name.to_string_lossy().ends_with(".sock")).collect();
         assert!(sockets.is_empty(), "{sockets:?}");
         let before = lasting_files(&world.home);
         let again = world.start(topology).await;
         let _ = call(&again, "codex/gpt-5.5").await.ok();
-        assert_eq!(before.iter().map(|(name, _)| name).collect::<Vec<_>>(), lasting_files(&world.home).iter().map(|(name, _)| name).collect::<Vec<_>>());
+        assert_eq!(
+            before.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            lasting_files(&world.home).iter().map(|(name, _)| name).collect::<Vec<_>>()
+        );
     }
 
     /// SIGHUP reads the routes again. A bad file keeps the old ones in force and says so until a good one comes.

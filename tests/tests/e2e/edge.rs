@@ -17,8 +17,16 @@ async fn everything_said(switchboard: &Switchboard) -> String {
     let routes = switchboard.cli(&["models", "status"]).await.ok();
     let credentials = switchboard.cli(&["credentials", "list"]).await.ok();
     let details = String::from_utf8_lossy(status.details()).into_owned();
-    [as_json.text(), as_text.text(), over_http.text(), status.message().to_owned(), details, calls.text(), routes.text()]
-        .join("\n")
+    [
+        as_json.text(),
+        as_text.text(),
+        over_http.text(),
+        status.message().to_owned(),
+        details,
+        calls.text(),
+        routes.text(),
+    ]
+    .join("\n")
         + &credentials.text()
 }
 
@@ -46,7 +54,11 @@ e2e::in_each_topology! {
         assert_eq!(error["rayId"], ray.as_str(), "{failed}");
         assert!(error["message"].as_str().expect("a message").contains(&ray), "{failed}");
         let attempt = &trace_of(&failed)["attempts"][0];
-        assert_eq!((&attempt["rayId"], &attempt["reason"]), (&ray.as_str().into(), &"EDGE_CHALLENGE".into()), "{failed}");
+        assert_eq!(
+            (&attempt["rayId"], &attempt["reason"]),
+            (&ray.as_str().into(), &"EDGE_CHALLENGE".into()),
+            "{failed}"
+        );
         let over_http = switchboard.http().respond(&streamed("Hello")).await.is(400);
         assert_eq!(over_http.json()["error"]["reason"], "EDGE_CHALLENGE");
         assert_eq!(over_http.header("x-should-retry"), "false");

@@ -43,7 +43,10 @@ e2e::in_each_topology! {
         let answer = switchboard.http().respond(&streamed("Reply exactly: OK")).await.is(200);
         let id = answer.header("x-switchboard-call-id").to_owned();
         let record = switchboard.http().get(&format!("/v1/switchboard/calls/{id}")).await.is(200).json();
-        assert_eq!((&record["callId"], &record["status"], &record["face"]), (&id.as_str().into(), &"ok".into(), &"http".into()));
+        assert_eq!(
+            (&record["callId"], &record["status"], &record["face"]),
+            (&id.as_str().into(), &"ok".into(), &"http".into())
+        );
         let attempt = &record["executionTrace"]["attempts"][0];
         let request = world.upstream().pop().expect("a request");
         assert_eq!(attempt["upstreamRequestId"], request.request_id.as_str(), "{record}");
@@ -56,7 +59,8 @@ e2e::in_each_topology! {
         assert_eq!(found.call_id, id);
         let missing = switchboard.http().get("/v1/switchboard/calls/no-such-call").await.is(404).json();
         assert_eq!(missing["error"]["reason"], "NOT_FOUND");
-        let listed = switchboard.grpc().list_calls(proto::gateway::v1::ListCallsRequest::default()).await.expect("listed");
+        let listed =
+            switchboard.grpc().list_calls(proto::gateway::v1::ListCallsRequest::default()).await.expect("listed");
         assert_eq!(listed.into_inner().calls.len(), 1);
     }
 
@@ -65,7 +69,12 @@ e2e::in_each_topology! {
         let (world, _) = World::with_login().await;
         let switchboard = world.start(topology).await;
         let http = switchboard.http();
-        for (method, path) in [(Method::POST, "/v1/embeddings"), (Method::GET, "/"), (Method::GET, "/v1/nothing"), (Method::PUT, "/backend-api/responses")] {
+        for (method, path) in [
+            (Method::POST, "/v1/embeddings"),
+            (Method::GET, "/"),
+            (Method::GET, "/v1/nothing"),
+            (Method::PUT, "/backend-api/responses"),
+        ] {
             let answer = Answer::of(http.request(method, path).json(&json!({ "input": "x" }))).await.is(404);
             assert_eq!(answer.header("content-type"), "application/json");
             let error = &answer.json()["error"];
@@ -73,23 +82,33 @@ e2e::in_each_topology! {
             assert!(error["message"].as_str().expect("a message").contains(path));
             assert_eq!(answer.header("x-should-retry"), "false");
         }
-        for (method, path) in [(Method::GET, "/v1/responses"), (Method::DELETE, "/v1/responses"), (Method::POST, "/v1/models")] {
+        for (method, path) in
+            [(Method::GET, "/v1/responses"), (Method::DELETE, "/v1/responses"), (Method::POST, "/v1/models")]
+        {
             let answer = Answer::of(http.request(method, path)).await.is(405);
             assert!(!answer.header("allow").is_empty());
             assert_eq!(answer.json()["error"]["code"], "unsupported_parameter");
         }
         for path in ["/v1/responses", "/backend-api/codex/responses"] {
-            let upgrade = http.request(Method::GET, path).header("connection", "upgrade").header("upgrade", "websocket");
-            let upgrade = upgrade.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+            let upgrade =
+                http.request(Method::GET, path).header("connection", "upgrade").header("upgrade", "websocket");
+            let upgrade =
+                upgrade.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
             let answer = Answer::of(upgrade).await.is(426);
             assert!(answer.json()["error"]["message"].as_str().expect("a message").contains("WebSocket"));
         }
         let stored = json!({ "model": MODEL, "input": "Hello", "previous_response_id": "resp_1" });
         let refused = http.respond(&stored).await.is(400).json();
-        assert_eq!((&refused["error"]["reason"], &refused["error"]["param"]), (&"UNSUPPORTED".into(), &"previous_response_id".into()));
+        assert_eq!(
+            (&refused["error"]["reason"], &refused["error"]["param"]),
+            (&"UNSUPPORTED".into(), &"previous_response_id".into())
+        );
         let unknown = json!({ "model": "opneai-codex/gpt-5.5", "input": "Hello" });
         let refused = http.respond(&unknown).await.is(400).json();
-        assert_eq!((&refused["error"]["code"], &refused["error"]["reason"]), (&"model_not_found".into(), &"ROUTE_UNKNOWN".into()));
+        assert_eq!(
+            (&refused["error"]["code"], &refused["error"]["reason"]),
+            (&"model_not_found".into(), &"ROUTE_UNKNOWN".into())
+        );
         assert!(refused["error"]["message"].as_str().expect("a message").contains("openai-codex/gpt-5.5"), "{refused}");
         assert_eq!(world.upstream().len(), 0);
     }
@@ -106,17 +125,27 @@ e2e::in_each_topology! {
         assert_eq!(refused["error"]["reason"], "UNSUPPORTED", "{refused}");
         // A known client's own name is forwarded, anybody else's is not.
         let codex = http.request(Method::POST, "/v1/responses").json(&whole("Hello"));
-        let codex = codex.header("user-agent", "codex_exec/0.169.0 (Linux)").header("originator", "codex_exec").header("session_id", "s-1");
+        let codex = codex
+            .header("user-agent", "codex_exec/0.169.0 (Linux)")
+            .header("originator", "codex_exec")
+            .header("session_id", "s-1");
         let _ = Answer::of(codex).await.is(200);
         let sent = world.upstream().pop().expect("a request");
         assert_eq!((sent.header("originator"), sent.header("session_id")), (Some("codex_exec"), Some("s-1")));
         assert!(sent.header("user-agent").is_some_and(|agent| agent.starts_with("codex_exec/")));
-        let other = http.request(Method::POST, "/v1/responses").json(&whole("Hello")).header("user-agent", "OpenAI/JS 7.15.0");
-        let other = other.header("x-stainless-os", "Linux").header("cookie", "a=b").header("chatgpt-account-id", "acct-evil");
+        let other =
+            http.request(Method::POST, "/v1/responses").json(&whole("Hello")).header("user-agent", "OpenAI/JS 7.15.0");
+        let other =
+            other.header("x-stainless-os", "Linux").header("cookie", "a=b").header("chatgpt-account-id", "acct-evil");
         let _ = Answer::of(other).await.is(200);
         let sent = world.upstream().pop().expect("a request");
-        assert_eq!((sent.header("originator"), sent.header("chatgpt-account-id")), (Some("switchboard"), Some("acct-1")));
-        assert_eq!((sent.header("x-stainless-os"), sent.header("cookie")), (None, None));
+        assert_eq!(
+            (sent.header("originator"), sent.header("chatgpt-account-id")),
+            (Some("switchboard"), Some("acct-1"))
+        );
+        assert_eq!(sent.header("x-stainless-os"), None);
+        // Cookies are the edge's, per credential; a caller's own go nowhere.
+        assert!(!sent.header("cookie").unwrap_or_default().contains("a=b"), "{:?}", sent.header("cookie"));
     }
 
     /// A probe is a real request, and says what a call would meet.

@@ -18,7 +18,10 @@ e2e::in_each_topology! {
         assert_eq!(trace["attempts"].as_array().map(Vec::len), Some(1), "{trace}");
         // The second call knows of the limit and does not even ask.
         let rested = switchboard.http().respond(&streamed("Hello")).await.is(429).json();
-        assert_eq!((&rested["error"]["type"], &rested["error"]["reason"]), (&"usage_limit_reached".into(), &"USAGE_LIMIT".into()));
+        assert_eq!(
+            (&rested["error"]["type"], &rested["error"]["reason"]),
+            (&"usage_limit_reached".into(), &"USAGE_LIMIT".into())
+        );
         assert!(rested["error"]["resets_in_seconds"].as_i64().is_some_and(|left| left > 3000), "{rested}");
         assert_eq!(only_route(&status(&switchboard).await)["reason"], "resting");
         assert_eq!(world.sim.state().requests_to(CODEX).len(), 1);
@@ -52,8 +55,12 @@ e2e::in_each_topology! {
         // From now on the subscription rests: it is skipped without a request, and the trace still says so.
         let answer = call(&switchboard, MODEL).await.ok().json();
         let trace = trace_of(&answer);
-        let told: Vec<_> =
-            trace["attempts"].as_array().expect("attempts").iter().map(|a| a["result"].as_str().unwrap_or("-")).collect();
+        let told: Vec<_> = trace["attempts"]
+            .as_array()
+            .expect("attempts")
+            .iter()
+            .map(|a| a["result"].as_str().unwrap_or("-"))
+            .collect();
         assert_eq!(told, ["skipped", "success"], "{trace}");
         assert_eq!(world.sim.state().requests_to(CODEX).len(), 1);
         let status = status(&switchboard).await;
@@ -84,11 +91,16 @@ e2e::in_each_topology! {
         world.behave("acct-1", "usage_limit:3600");
         let answer = call(&switchboard, "codex/gpt-5.5").await.ok().json();
         let trace = trace_of(&answer);
-        let told: Vec<_> =
-            trace["attempts"].as_array().expect("attempts").iter().map(|a| a["credential"].as_str().unwrap_or("-")).collect();
+        let told: Vec<_> = trace["attempts"]
+            .as_array()
+            .expect("attempts")
+            .iter()
+            .map(|a| a["credential"].as_str().unwrap_or("-"))
+            .collect();
         assert_eq!(told, ["main", "spare"], "{trace}");
         assert_eq!(trace["fallbackUsed"], false);
-        let accounts: Vec<_> = world.upstream().iter().map(|request| request.credential.clone().unwrap_or_default()).collect();
+        let accounts: Vec<_> =
+            world.upstream().iter().map(|request| request.credential.clone().unwrap_or_default()).collect();
         assert_eq!(accounts, ["acct-1", "acct-2"]);
     }
 }

@@ -139,7 +139,10 @@ e2e::in_each_topology! {
 
         for model in ["openai-codex/gpt-5.5", "codex/gpt-5.5"] {
             let failed = call(&switchboard, model).await.exits(1).json();
-            assert_eq!((&failed["status"], &failed["error"]["reason"]), (&"error".into(), &"CREDENTIAL_NOT_BOUND".into()));
+            assert_eq!(
+                (&failed["status"], &failed["error"]["reason"]),
+                (&"error".into(), &"CREDENTIAL_NOT_BOUND".into())
+            );
             assert_eq!(candidates(&failed["error"]["candidates"]), of_status, "{failed}");
             assert_eq!(trace_of(&failed)["attempts"][0]["result"], "skipped", "{failed}");
             let told = switchboard.cli(&["call", "--model", model, "--message", "Hello"]).await.exits(1);
@@ -152,7 +155,10 @@ e2e::in_each_topology! {
             body["model"] = model.into();
             let over_http = switchboard.http().respond(&body).await.is(400).json();
             assert_eq!(over_http["error"]["code"], "credential_not_bound", "{over_http}");
-            assert!(over_http["error"]["message"].as_str().expect("a message").contains("undecryptable"), "{over_http}");
+            assert!(
+                over_http["error"]["message"].as_str().expect("a message").contains("undecryptable"),
+                "{over_http}"
+            );
         }
         assert_eq!(world.sim.state().requests().len(), 0, "not one request left the machine");
     }
@@ -168,8 +174,11 @@ e2e::in_each_topology! {
         std::fs::write(&profiles, document.to_string()).expect("written");
         let seed = world.home.write("wrong-seed", "not-the-seed");
         let state = copy.to_string_lossy();
-        let refused =
-            world.home.cli(&["import", "openclaw", &state, "--secret-key-file", &seed.to_string_lossy()]).await.exits(1);
+        let refused = world
+            .home
+            .cli(&["import", "openclaw", &state, "--secret-key-file", &seed.to_string_lossy()])
+            .await
+            .exits(1);
         assert!(refused.stderr.contains("no usable credential came in"), "{refused}");
         assert!(refused.stdout.contains("undecryptable") && refused.stdout.contains("wrong-seed"), "{refused}");
         let switchboard = world.start(topology).await;
@@ -191,7 +200,8 @@ e2e::in_each_topology! {
         let copy = world.home.copy_fixture(FIXTURE);
         world.home.env("XDG_CONFIG_HOME", copy.join("xdg-config").to_string_lossy());
         let mut switchboard = world.start(topology).await;
-        let said = world.home.cli(&["import", "openclaw", &copy.to_string_lossy(), "--dry-run", "--json"]).await.ok().json();
+        let said =
+            world.home.cli(&["import", "openclaw", &copy.to_string_lossy(), "--dry-run", "--json"]).await.ok().json();
         assert_eq!((&said["dryRun"], &said["credentials"][0]["action"]), (&true.into(), &"created".into()), "{said}");
         let kept = switchboard.cli(&["credentials", "list", "--json"]).await.ok().json();
         assert_eq!(kept["credentials"].as_array().map(Vec::len), Some(0), "{kept}");

@@ -34,7 +34,8 @@ e2e::in_each_topology! {
             let error = &refused.json()["error"];
             assert_eq!((&error["reason"], &error["code"]), (&"AGENT_KEY_INVALID".into(), &"invalid_api_key".into()));
             assert_eq!(refused.header("x-should-retry"), "false");
-            let refused = switchboard.grpc_as(key).complete(question("codex/gpt-5.5", "Hello")).await.expect_err("refused");
+            let refused =
+                switchboard.grpc_as(key).complete(question("codex/gpt-5.5", "Hello")).await.expect_err("refused");
             assert_eq!(refused.code(), tonic::Code::Unauthenticated, "{refused}");
             assert_eq!(failure_from_status(&refused, "gateway").reason, domain::Reason::AgentKeyInvalid);
             for path in ["/v1/models", "/v1/switchboard/calls/x"] {
@@ -43,6 +44,12 @@ e2e::in_each_topology! {
             if let Some(key) = key {
                 assert!(!refused.message().contains(key), "the key itself is not repeated");
             }
+        }
+        // A long conversation is refused as clearly as a short one, and not with a connection that breaks: clients try
+        // again after that, and not after a 401.
+        let long = whole(&"word ".repeat(2_000_000));
+        for _ in 0..3 {
+            let _ = switchboard.http_as(Some(&wrong)).respond(&long).await.is(401);
         }
         assert_eq!(world.upstream().len(), before, "nothing was sent for any of them");
     }
@@ -57,14 +64,18 @@ e2e::in_each_topology! {
         let spare = create(&switchboard, &["spare-only", "--agent", "sparer", "--credential", "spare"]).await;
 
         let refused = switchboard.http_as(Some(&paid)).respond(&whole("Hello")).await.is(400).json();
-        assert_eq!((&refused["error"]["code"], &refused["error"]["reason"]), (&"model_not_allowed".into(), &"AGENT_NOT_ALLOWED".into()));
+        assert_eq!(
+            (&refused["error"]["code"], &refused["error"]["reason"]),
+            (&"model_not_allowed".into(), &"AGENT_NOT_ALLOWED".into())
+        );
         let over_grpc = switchboard.grpc_as(Some(&paid)).complete(question(MODEL, "Hello")).await.expect_err("refused");
         assert_eq!(over_grpc.code(), tonic::Code::PermissionDenied);
         let mut body = whole("Reply exactly: OK");
         body["model"] = "openai/gpt-5.5".into();
         let _ = switchboard.http_as(Some(&paid)).respond(&body).await.is(200);
         let listed = switchboard.http_as(Some(&paid)).get("/v1/models").await.is(200).json();
-        let ids: Vec<_> = listed["data"].as_array().expect("data").iter().map(|m| m["id"].as_str().unwrap_or("-")).collect();
+        let ids: Vec<_> =
+            listed["data"].as_array().expect("data").iter().map(|m| m["id"].as_str().unwrap_or("-")).collect();
         assert!(!ids.is_empty() && ids.iter().all(|id| id.starts_with("openai/")), "{ids:?}");
 
         let answer = switchboard.http_as(Some(&spare)).respond(&whole("Hello")).await.is(200);
@@ -84,7 +95,12 @@ e2e::in_each_topology! {
         let _ = switchboard.cli(&["credentials", "remove", "spare"]).await.ok();
         let refused = switchboard.http_as(Some(&spare)).respond(&whole("Hello")).await.is(400).json();
         assert_eq!(refused["error"]["reason"], "CREDENTIAL_NOT_BOUND", "{refused}");
-        let reasons: Vec<_> = refused["error"]["candidates"].as_array().expect("candidates").iter().map(|c| c["reason"].clone()).collect();
+        let reasons: Vec<_> = refused["error"]["candidates"]
+            .as_array()
+            .expect("candidates")
+            .iter()
+            .map(|c| c["reason"].clone())
+            .collect();
         assert_eq!(reasons, [Value::from("missing"), Value::from("not_allowed")], "{refused}");
     }
 

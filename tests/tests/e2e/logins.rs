@@ -43,7 +43,10 @@ e2e::in_each_topology! {
         assert!(lines[2].contains("15 minutes"), "{said}");
         assert_eq!(lines[3], "logged in as sim@example.com, plan plus; credential first", "{said}");
         let first = kept(&world.home).await;
-        assert_eq!((&first[0]["label"], &first[0]["source"], &first[0]["state"]), (&"first".into(), &"login".into(), &"ready".into()));
+        assert_eq!(
+            (&first[0]["label"], &first[0]["source"], &first[0]["state"]),
+            (&"first".into(), &"login".into(), &"ready".into())
+        );
 
         let switchboard = world.start(topology).await;
         let (said, code) = log_in(&world, &["--json"]).await;
@@ -53,7 +56,10 @@ e2e::in_each_topology! {
         assert_eq!((&pending["status"], &pending["userCode"]), (&"pending".into(), &code.as_str().into()), "{said}");
         assert!(pending["verificationUrl"].as_str().is_some_and(|url| url.ends_with("/codex/device")), "{said}");
         assert!(pending["expiresAt"].as_f64().is_some_and(|at| at > 1.6e9), "{said}");
-        assert_eq!((&done["status"], &done["email"], &done["plan"]), (&"ok".into(), &"sim@example.com".into(), &"plus".into()));
+        assert_eq!(
+            (&done["status"], &done["email"], &done["plan"]),
+            (&"ok".into(), &"sim@example.com".into(), &"plus".into())
+        );
         // The same account: its credential is renewed and gets no twin.
         assert_eq!(done["credential"], "first", "{said}");
         let again = kept(&world.home).await;

@@ -140,8 +140,10 @@ e2e::in_each_topology! {
         assert_eq!(only_route(&status(&switchboard).await)["reason"], "refresh_failed");
         assert_eq!(world.upstream().len(), 0);
         world.sim.state().set_token_scenario("acct-1", None);
-        e2e::eventually_async("it is tried again and answers", async || call(&switchboard, "codex/gpt-5.5").await.code == Some(0))
-            .await;
+        e2e::eventually_async("it is tried again and answers", async || {
+            call(&switchboard, "codex/gpt-5.5").await.code == Some(0)
+        })
+        .await;
         nothing_was_reused(&world.sim);
     }
 }

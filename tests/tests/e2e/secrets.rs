@@ -27,7 +27,9 @@ e2e::in_each_topology! {
         let mut switchboard = world.start(topology).await;
         let agent_key = switchboard.key();
         let shown_once = switchboard.cli(&["keys", "create", "mine"]).await.ok().stdout.trim().to_owned();
-        let read = |name: &str| std::fs::read_to_string(world.home.data_dir().join(name)).expect("a key file").trim().to_owned();
+        let read = |name: &str| {
+            std::fs::read_to_string(world.home.data_dir().join(name)).expect("a key file").trim().to_owned()
+        };
         let mut secrets = vec![
             ("an access token", login.access_token.clone()),
             ("a refresh token", login.refresh_token.clone()),
@@ -56,9 +58,9 @@ e2e::in_each_topology! {
             said.push(switchboard.http().respond(&streamed("Hello")).await.text());
             said.push(call(&switchboard, MODEL).await.text());
         }
-        // An upstream that repeats a token in its error must not get it into a trace.
-        world.behave("acct-2", "ok");
-        let echo = format!("[[sim:failed:server_error:Bearer {}]]", expired.access_token);
+        // An upstream that repeats the token in its error must not get it into a trace.
+        let _ = switchboard.cli(&["credentials", "order", "openai-codex", "main", "second"]).await.ok();
+        let echo = format!("[[sim:failed:server_error:Bearer {}]]", login.access_token);
         let echoed = switchboard.http().respond(&streamed(&echo)).await;
         assert!(echoed.text().contains("response.failed"), "{}", echoed.text());
         world.sim.state().set_token_scenario("*", Some("server_error".parse().expect("a scenario")));

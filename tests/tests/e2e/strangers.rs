@@ -25,8 +25,13 @@ pub(crate) fn can_be_others() -> bool {
 fn public_copy(folder: &tempfile::TempDir, name: &str) -> PathBuf {
     set_mode(folder.path(), 0o755);
     let copy = folder.path().join(name);
-    std::fs::copy(e2e::bin(name), &copy).expect("copied");
-    set_mode(&copy, 0o755);
+    if !copy.exists() {
+        // By another process: a file that this one has open for writing would be "busy" for any command that it starts
+        // at the same time.
+        let status = Command::new("cp").arg(e2e::bin(name)).arg(&copy).status().expect("cp");
+        assert!(status.success());
+        set_mode(&copy, 0o755);
+    }
     copy
 }
 
@@ -46,7 +51,12 @@ async fn as_stranger(folder: &tempfile::TempDir, command: &Command) -> Output {
 /// Runs the CLI against a server's socket as the stranger.
 async fn ask(folder: &tempfile::TempDir, home: &Home, socket: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(e2e::bin("switchboard"));
-    command.arg("--data-dir").arg(home.data_dir()).arg("--server").arg(format!("unix://{}", socket.display())).args(args);
+    command
+        .arg("--data-dir")
+        .arg(home.data_dir())
+        .arg("--server")
+        .arg(format!("unix://{}", socket.display()))
+        .args(args);
     as_stranger(folder, &command).await
 }
 
@@ -83,14 +93,22 @@ e2e::in_each_topology! {
             Topology::FourProcesses => data.join("gateway.sock"),
         };
         let refused = ask(&folder, &world.home, &operate, &["credentials", "list"]).await.exits(1);
-        assert!(refused.stderr.contains("PEER_UNAVAILABLE") || refused.stderr.contains("ermission denied"), "{refused}");
+        assert!(
+            refused.stderr.contains("PEER_UNAVAILABLE") || refused.stderr.contains("ermission denied"),
+            "{refused}"
+        );
 
         set_mode(&world.home.path("."), 0o711);
         set_mode(&data, 0o711);
         for socket in &sockets {
             set_mode(socket, 0o666);
         }
-        for args in [&["credentials", "list"][..], &["keys", "list"], &["keys", "create", "mine"], &["credentials", "remove", "main"]] {
+        for args in [
+            &["credentials", "list"][..],
+            &["keys", "list"],
+            &["keys", "create", "mine"],
+            &["credentials", "remove", "main"],
+        ] {
             let refused = ask(&folder, &world.home, &operate, args).await.exits(1);
             assert!(refused.stderr.contains("PEER_REFUSED"), "{refused}");
             assert!(refused.stderr.contains("auth-svc") && refused.stderr.contains("user id 65534"), "{refused}");

@@ -15,13 +15,13 @@ fn normalised(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let mut out = String::new();
     let mut rest = text.as_str();
-    // Every id of the simulator's is a prefix, an underscore and letters and digits.
-    let prefixes = ["resp_", "msg_", "fc_", "call_", "rs_", "\"created_at\":", "\"completed_at\":"];
+    // Every id of the simulator's is a prefix, an underscore and letters and digits; sealed reasoning is of base64.
+    let prefixes = ["resp_", "msg_", "fc_", "call_", "rs_", "\"created_at\":", "\"encrypted_content\":\""];
     while let Some((at, prefix)) = prefixes.iter().filter_map(|p| Some((rest.find(p)?, *p))).min_by_key(|(at, _)| *at) {
         let (before, after) = rest.split_at(at + prefix.len());
         out.push_str(before);
         out.push('*');
-        rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "_-.=+/:".contains(c));
     }
     out.push_str(rest);
     out
@@ -59,7 +59,11 @@ e2e::in_each_topology! {
             let through = switchboard.http().respond(&body).await.is(200);
             let direct = asked_directly(&world, &login.access_token, "acct-1").await;
             assert!(!through.cut && !direct.cut);
-            assert!(through.header("content-type").starts_with("text/event-stream"), "{}", through.header("content-type"));
+            assert!(
+                through.header("content-type").starts_with("text/event-stream"),
+                "{}",
+                through.header("content-type")
+            );
             assert_eq!(through.body.len(), direct.body.len(), "{text}");
             assert!(normalised(&through.body) == normalised(&direct.body), "{text}: {}", through.text());
             assert!(!through.header("x-switchboard-call-id").is_empty());
@@ -80,7 +84,10 @@ e2e::in_each_topology! {
         assert_eq!(dropped, ["metadata", "temperature"]);
         let response = answer.json();
         assert_eq!((&response["object"], &response["status"]), (&"response".into(), &"completed".into()));
-        assert_eq!((&response["output"][0]["type"], &response["output"][1]["type"]), (&"reasoning".into(), &"message".into()));
+        assert_eq!(
+            (&response["output"][0]["type"], &response["output"][1]["type"]),
+            (&"reasoning".into(), &"message".into())
+        );
         assert_eq!(response["output"][1]["content"][0]["text"], "OK");
         assert_eq!(response["usage"]["input_tokens"], 11);
         let sent = world.upstream().pop().and_then(|request| request.body).expect("a body");
@@ -114,7 +121,8 @@ e2e::in_each_topology! {
             typed.extend(message.event);
         }
         assert!(matches!(&typed[0], Event::Started(started) if started.provider == "openai-codex"), "{typed:?}");
-        let calls: Vec<_> = typed.iter().filter_map(|e| if let Event::ToolCall(call) = e { Some(call) } else { None }).collect();
+        let calls: Vec<_> =
+            typed.iter().filter_map(|e| if let Event::ToolCall(call) = e { Some(call) } else { None }).collect();
         assert_eq!(calls.len(), 1, "{typed:?}");
         assert_eq!(calls[0].name, "weather");
         let Some(Event::Completed(result)) = typed.last() else { panic!("it ends with the result: {typed:?}") };
@@ -139,8 +147,12 @@ e2e::in_each_topology! {
         let switchboard = world.start(topology).await;
         let request = stream_question("codex/gpt-5.5", "Reply exactly: a longer answer than four letters");
         let messages = switchboard.grpc().respond(request).await.expect("a stream").into_inner();
-        let events: Vec<Event> = messages.filter_map(|message| async { message.expect("no error").event }).collect().await;
-        let text: String = events.iter().filter_map(|e| if let Event::TextDelta(text) = e { Some(text.as_str()) } else { None }).collect();
+        let events: Vec<Event> =
+            messages.filter_map(|message| async { message.expect("no error").event }).collect().await;
+        let text: String = events
+            .iter()
+            .filter_map(|e| if let Event::TextDelta(text) = e { Some(text.as_str()) } else { None })
+            .collect();
         assert_eq!(text, "a longer answer than four letters");
         let Some(Event::Completed(result)) = events.last() else { panic!("{events:?}") };
         let meta = result.meta.clone().expect("meta");
@@ -158,7 +170,8 @@ e2e::in_each_topology! {
         let (world, _) = World::with_login().await;
         let switchboard = world.start(topology).await;
         for (scenario, reason) in [("cut:6", "STREAM_CUT"), ("end_early:6", "STREAM_CUT")] {
-            let answer = switchboard.http().respond(&streamed(&format!("[[sim:long:50]] [[sim:{scenario}]]"))).await.is(200);
+            let answer =
+                switchboard.http().respond(&streamed(&format!("[[sim:long:50]] [[sim:{scenario}]]"))).await.is(200);
             assert!(!answer.cut, "{scenario}");
             let failed: Vec<Value> = answer
                 .events()
@@ -170,7 +183,8 @@ e2e::in_each_topology! {
             assert_eq!(failed[0]["response"]["error"]["code"], reason);
             let created: Value = serde_json::from_slice(&answer.events()[0].data).expect("JSON");
             assert_eq!(failed[0]["response"]["id"], created["response"]["id"], "the id of the response that began");
-            let status = switchboard.grpc().complete(question(MODEL, &format!("[[sim:long:50]] [[sim:{scenario}]]"))).await;
+            let status =
+                switchboard.grpc().complete(question(MODEL, &format!("[[sim:long:50]] [[sim:{scenario}]]"))).await;
             let failure = e2e::failure_from_status(&status.expect_err("cut"), "gateway");
             assert_eq!(failure.reason.as_str(), reason);
         }
@@ -185,7 +199,9 @@ e2e::in_each_topology! {
         let state = world.sim.state();
         let gone = |before: usize| {
             let requests = world.upstream();
-            requests.len() == before && requests.iter().all(|request| request.client_gone()) && state.open_streams() == 0
+            requests.len() == before
+                && requests.iter().all(|request| request.client_gone())
+                && state.open_streams() == 0
         };
         let endless = "[[sim:long:100000:16:20]]";
 
@@ -196,7 +212,8 @@ e2e::in_each_topology! {
         drop(response);
         eventually("the upstream request of the HTTP caller has ended", || gone(1)).await;
 
-        let mut stream = switchboard.grpc().respond(stream_question(MODEL, endless)).await.expect("a stream").into_inner();
+        let mut stream =
+            switchboard.grpc().respond(stream_question(MODEL, endless)).await.expect("a stream").into_inner();
         stream.message().await.expect("no error").expect("an event");
         drop(stream);
         eventually("that of the gRPC caller has ended", || gone(2)).await;
@@ -216,7 +233,12 @@ e2e::in_each_topology! {
         assert!(left.elapsed() < Duration::from_secs(12), "{:?}", left.elapsed());
 
         let calls = switchboard.cli(&["calls", "list", "--json"]).await.ok().json();
-        let reasons: Vec<_> = calls["calls"].as_array().expect("calls").iter().map(|c| c["error"]["reason"].as_str().unwrap_or("-").to_owned()).collect();
+        let reasons: Vec<_> = calls["calls"]
+            .as_array()
+            .expect("calls")
+            .iter()
+            .map(|c| c["error"]["reason"].as_str().unwrap_or("-").to_owned())
+            .collect();
         assert_eq!(reasons.iter().filter(|reason| *reason == "CANCELLED").count(), 3, "{reasons:?}");
         assert!(reasons.iter().any(|reason| reason == "DEADLINE"), "{reasons:?}");
     }

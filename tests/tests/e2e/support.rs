@@ -1,6 +1,6 @@
 //! What several suites need: a simulator with a home, credentials of every kind, and answers read.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use codex_sim::{RecordedRequest, Scenario, SeedLogin, SeededLogin, Sim, SimConfig};
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// Runs `import codex`.
-    pub(crate) async fn import(&self, path: &PathBuf, label: &str) -> Output {
+    pub(crate) async fn import(&self, path: &Path, label: &str) -> Output {
         self.home.cli(&["import", "codex", &path.to_string_lossy(), "--label", label]).await
     }
 

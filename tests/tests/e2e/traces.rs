@@ -97,7 +97,8 @@ e2e::in_each_topology! {
     async fn the_callers_trace_is_continued(topology) {
         let (world, collector, switchboard) = traced(topology).await;
         let (trace_id, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
-        let request = switchboard.http().request(reqwest::Method::POST, "/v1/responses").json(&streamed("Reply exactly: OK"));
+        let request =
+            switchboard.http().request(reqwest::Method::POST, "/v1/responses").json(&streamed("Reply exactly: OK"));
         let request = request.header("traceparent", format!("00-{trace_id}-{parent}-01")).header("tracestate", "");
         let answer = e2e::Answer::of(request).await.is(200);
         let id = answer.header("x-switchboard-call-id");
@@ -111,8 +112,12 @@ e2e::in_each_topology! {
         let spans = collector.wait_for(trace_id, |spans| holds(spans, &trace)).await;
         same_story(&trace, &spans);
         let root = spans.iter().find(|span| span.parent_id == parent).expect("a child of the caller's span");
-        assert_eq!((root.service.as_str(), root.kind.as_str(), root.name.as_str()), ("gateway", "server", "POST /v1/responses"));
-        let hop = trace["hops"].as_array().expect("hops").iter().find(|hop| hop["service"] == "gateway").expect("its hop");
+        assert_eq!(
+            (root.service.as_str(), root.kind.as_str(), root.name.as_str()),
+            ("gateway", "server", "POST /v1/responses")
+        );
+        let hop =
+            trace["hops"].as_array().expect("hops").iter().find(|hop| hop["service"] == "gateway").expect("its hop");
         assert_eq!(hop["spanId"], root.span_id.as_str());
         // The provider is nobody's colleague: it learns nothing of the trace.
         assert_eq!(world.upstream()[0].header("traceparent"), None);
@@ -132,7 +137,8 @@ e2e::in_each_topology! {
         assert!(upstream.failed);
         assert_eq!(upstream.attribute("switchboard.reason"), "EDGE_CHALLENGE");
         assert_eq!(upstream.attribute("cf.ray"), trace["attempts"][0]["rayId"].as_str().expect("a ray id"));
-        let hop = trace["hops"].as_array().expect("hops").iter().find(|hop| hop["service"] == "upstream").expect("its hop");
+        let hop =
+            trace["hops"].as_array().expect("hops").iter().find(|hop| hop["service"] == "upstream").expect("its hop");
         assert_eq!(hop["outcome"], "EDGE_CHALLENGE");
     }
 }

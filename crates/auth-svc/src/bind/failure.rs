@@ -4,7 +4,7 @@ use domain::{CandidateReason, Failure, Reason, service};
 
 use super::Considered;
 use super::judge::{Refusal, Route};
-use crate::store::{LatchKind, RestKind};
+use crate::store::{Kind, LatchKind, RestKind};
 
 /// Why no credential was bound. `considered` holds no eligible one.
 pub(super) fn overall(route: &Route<'_>, considered: &[Considered], now_ms: i64) -> Failure {
@@ -13,6 +13,9 @@ pub(super) fn overall(route: &Route<'_>, considered: &[Considered], now_ms: i64)
         .or_else(|| refresh_failed(&refusals, now_ms))
         .unwrap_or_else(|| Failure::new(latched(&refusals), service::AUTH, ""));
     failure.message = message(route, considered);
+    if failure.reason == Reason::CredentialNotBound {
+        failure.next_step = next_step(route, &refusals).to_owned();
+    }
     failure.candidates = considered.iter().map(|one| one.candidate.clone()).collect();
     failure
 }
@@ -22,12 +25,56 @@ fn message(route: &Route<'_>, considered: &[Considered]) -> String {
         .iter()
         .map(|one| {
             let reason = one.candidate.reason.map_or("", CandidateReason::as_str);
-            let detail = one.candidate.detail.as_deref().unwrap_or_default();
+            let detail = shorten(one.candidate.detail.as_deref().unwrap_or_default());
             format!("{}: {reason} ({detail})", one.candidate.credential)
         })
         .collect();
     let model = if route.model.is_empty() { "*" } else { route.model };
     format!("no usable credential for {}/{model} ({}): {}", route.provider, route.realm, each.join("; "))
+}
+
+/// What helps most, by the reason of the candidate that came closest.
+fn next_step(route: &Route<'_>, refusals: &[&Refusal]) -> &'static str {
+    let closest = refusals.iter().map(|refusal| refusal.reason).find(|reason| !beside_the_point(*reason));
+    match closest.or_else(|| refusals.first().map(|refusal| refusal.reason)) {
+        Some(CandidateReason::Undecryptable) => {
+            "import again with the right seed (--secret-key-file), or log in: `switchboard login codex`"
+        }
+        Some(CandidateReason::Expired) => "import its current tokens again, or log in: `switchboard login codex`",
+        Some(CandidateReason::NeedsLogin) => "log in again: `switchboard login codex`",
+        Some(CandidateReason::WrongRealm) if route.kind == Kind::ApiKey => {
+            "import an API key (`switchboard import codex` or `openclaw`); another realm is used only where `fallbacks` \
+             names it"
+        }
+        Some(CandidateReason::WrongRealm) => {
+            "log in (`switchboard login codex`) or import a credential of this realm; another realm is used only where \
+             `fallbacks` names it"
+        }
+        Some(CandidateReason::WrongIssuer) => {
+            "log in at the identity provider of `[auth] identity_url`, or correct that URL"
+        }
+        Some(CandidateReason::NotAllowed) => "extend `[agents.<name>] credentials` or the key's credentials",
+        Some(CandidateReason::NotEntitled) => "use a model that the plan includes, or another account",
+        Some(CandidateReason::Unconfirmed) => "confirm the restored credential, or log in: `switchboard login codex`",
+        Some(CandidateReason::Missing) | None if route.kind == Kind::ApiKey => {
+            "import an API key: `switchboard import codex` or `switchboard import openclaw`"
+        }
+        Some(CandidateReason::Missing) | None => {
+            "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`"
+        }
+        Some(CandidateReason::RefreshFailed | CandidateReason::Resting) => {
+            "wait; `switchboard models status` shows until when"
+        }
+    }
+}
+
+/// Many clients show nothing but the message, so it says why; the candidates have the whole text.
+fn shorten(detail: &str) -> String {
+    const MOST: usize = 160;
+    if detail.chars().count() <= MOST {
+        return detail.to_owned();
+    }
+    detail.chars().take(MOST).chain(['…']).collect()
 }
 
 /// At least one rests: the limit that ends first is what the caller waits for.

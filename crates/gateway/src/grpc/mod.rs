@@ -23,7 +23,7 @@ use crate::caller::Caller;
 use crate::core::Core;
 use crate::headers;
 use crate::pipeline::{self, Ask, Call, CallStream, Words};
-use crate::records::{Face, Record};
+use crate::records::{Face, Record, no_such_call};
 use crate::status::{check, reason_of, resolve_one, status};
 
 /// Bindings checked together for a list of models.
@@ -165,12 +165,6 @@ impl GatewayService for Grpc {
         };
         Ok(Response::new(GetCallResponse { call: Some(record_to_proto(&record)) }))
     }
-}
-
-/// The failure of a look-up, whether the call does not exist or is another agent's.
-pub(crate) fn no_such_call(call_id: &str) -> Failure {
-    let shown: String = call_id.chars().take(64).collect();
-    Failure::new(Reason::NotFound, service::GATEWAY, format!("no call {shown:?} among the last 1,000 of this caller"))
 }
 
 /// The models that `caller` may use, each with what a call would find out about its binding.

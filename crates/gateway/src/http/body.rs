@@ -1,12 +1,16 @@
 //! Reading a request body within its limit.
 
 use std::error::Error;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+/// How long the rest of a body that is refused is read and thrown away.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Reads the body, decoded already where it came as gzip or zstd. `limit` is for the decoded bytes, so that a small body
 /// cannot become a large one.
@@ -25,16 +29,28 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     }
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > limit) {
+        drain(body).await;
         return Err(too_large(limit));
     }
-    match Limited::new(body, limit).collect().await {
+    let mut body = body;
+    match Limited::new(&mut body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if is_length_limit(error.as_ref()) => Err(too_large(limit)),
+        Err(error) if is_length_limit(error.as_ref()) => {
+            drain(body).await;
+            Err(too_large(limit))
+        }
         Err(error) => {
             let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
             Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
         }
     }
+}
+
+/// A connection that is closed over unread bytes is reset, and the refusal is lost with it: its client would try again.
+async fn drain(mut body: Body) {
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    // A body that has not ended by then is cut off after all.
+    let _ = tokio::time::timeout(DRAIN_TIME, all).await;
 }
 
 fn too_large(limit: usize) -> Failure {

@@ -11,10 +11,9 @@ use service_kit::Peer;
 
 use crate::budget::Budget;
 use crate::core::Core;
-use crate::grpc::no_such_call;
 use crate::http::Id;
 use crate::http::error::failure_response;
-use crate::records::Record;
+use crate::records::{Record, no_such_call};
 
 /// A call as it was recorded; names as in `call --json`.
 #[derive(Serialize)]

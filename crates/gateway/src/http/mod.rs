@@ -46,7 +46,9 @@ async fn no_upgrade(request: Request) -> Response {
     let upgrade =
         request.headers().get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !upgrade {
-        return wrong_method(request).await;
+        let mut response = wrong_method(request).await;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return response;
     }
     let failure = Failure::new(Reason::Unsupported, service::GATEWAY, "WebSockets are not served here")
         .next_step("send the request with POST over HTTP; answers stream as server-sent events");

@@ -63,6 +63,8 @@ pub(crate) struct Call {
     pub(crate) tracer: Tracer,
     /// The terminal event, once the caller has got it.
     pub(crate) terminal: Option<Terminal>,
+    /// Id of the response that the caller has seen begin.
+    pub(crate) response_id: Option<String>,
     /// Request fields that a rule of the target dropped.
     pub(crate) dropped: Vec<String>,
     face: Face,
@@ -89,6 +91,7 @@ impl Call {
             span,
             budget: Budget::from_headers(headers),
             terminal: None,
+            response_id: None,
             dropped: Vec::new(),
             face,
             caller: None,
@@ -206,7 +209,9 @@ impl Call {
         let response_id = outcome.and_then(|o| o.response_id.clone());
         Ended {
             record,
-            response_id: response_id.or(terminal.as_ref().and_then(|t| t.response_id.clone())),
+            response_id: response_id
+                .or(terminal.as_ref().and_then(|t| t.response_id.clone()))
+                .or_else(|| self.response_id.take()),
             dropped: std::mem::take(&mut self.dropped),
             headers: outcome.map(|o| o.headers.clone()).unwrap_or_default(),
             terminal_relayed: terminal.is_some(),

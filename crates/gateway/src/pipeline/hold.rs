@@ -65,6 +65,16 @@ pub(crate) fn look(chunk: &Bytes) -> Look {
     look
 }
 
+/// Id of the response that begins in a chunk: a failure that transport-svc cannot tell any more is told under it.
+pub(crate) fn begun(chunk: &Bytes) -> Option<String> {
+    if !String::from_utf8_lossy(chunk).contains("response.created") {
+        return None;
+    }
+    let piece = Splitter::new(usize::MAX).push(chunk.clone())?;
+    let created = piece.events.iter().find(|event| event.kind() == "response.created")?;
+    serde_json::from_slice::<Wire>(&created.data).ok()?.response?.id
+}
+
 #[derive(Deserialize)]
 struct Wire {
     response: Option<WireResponse>,
@@ -168,6 +178,8 @@ mod tests {
         assert!(done.success);
         assert_eq!(done.response_id.as_deref(), Some("r1"));
         assert_eq!(done.usage.map(|u| (u.input_tokens, u.cached_input_tokens, u.output_tokens)), Some((11, 3, 7)));
+        let begun = |parts: &[&str]| begun(&Bytes::from(parts.concat()));
+        assert_eq!((begun(&[CREATED, DELTA]).as_deref(), begun(&[DELTA])), (Some("r"), None));
         assert!(see(&["event: error\ndata: {\"type\":\"error\",\"code\":\"x\"}\n\n"]).only_failure);
     }
 

@@ -105,6 +105,9 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                     return;
                 }
             };
+            if call.response_id.is_none() {
+                call.response_id = hold::begun(&data);
+            }
             if terminal.is_some() {
                 call.terminal = terminal;
                 if let Some(end) = attempt.end_at_hand(call.budget).await {

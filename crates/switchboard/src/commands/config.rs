@@ -5,7 +5,7 @@ use service_kit::startup::StartError;
 
 use crate::args::{Cli, ConfigAction, ConfigArgs};
 use crate::control::places;
-use crate::output::{Failed, print_json, print_line, print_text};
+use crate::output::{Failed, eprint_line, print_json, print_line, print_text};
 
 pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
     let options = places(cli)?.load_options(Vec::new())?;
@@ -13,7 +13,9 @@ pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
         Ok(loaded) => loaded,
         Err(error) if cli.json => {
             print_json(&json!({ "status": "error", "problems": error.problems }));
-            return Err(StartError::from(error).into()).map_err(silent_json);
+            let start = StartError::from(error);
+            eprint_line(&format!("error: {start}"));
+            return Err(Failed::Printed(start.exit_code()));
         }
         Err(error) => return Err(StartError::from(error).into()),
     };
@@ -34,14 +36,6 @@ pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
         ConfigAction::Show => print_text(&config::show(&loaded)),
     }
     Ok(())
-}
-
-/// The JSON has been printed; only the exit code and the text for people are left.
-fn silent_json(failed: Failed) -> Failed {
-    match failed {
-        Failed::Start(error) => Failed::Printed(error.exit_code()),
-        other => other,
-    }
 }
 
 /// A proxy's URL may hold a password.

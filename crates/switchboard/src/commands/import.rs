@@ -20,7 +20,7 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
         }
     };
     let Collected { files, seed, looked_for_seed, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
-    let no_seed = seed.is_none().then_some(looked_for_seed).unwrap_or_default();
+    let no_seed = if seed.is_none() { looked_for_seed } else { Vec::new() };
     let request = ImportCredentialsRequest {
         format: format.to_owned(),
         files,
