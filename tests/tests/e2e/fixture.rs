@@ -163,8 +163,8 @@ e2e::in_each_topology! {
         assert_eq!(world.sim.state().requests().len(), 0, "not one request left the machine");
     }
 
-    /// Without anything else in the directory the import says that nothing usable came in. A later import with the right
-    /// seed mends it, also while the services run.
+    /// With nothing else in the directory the import says that nothing usable came in. A later one with the right seed
+    /// mends it, also while the services run.
     async fn the_right_seed_completes_what_the_wrong_one_began(topology) {
         let world = world().await;
         let copy = world.home.copy_fixture(FIXTURE);

@@ -99,7 +99,7 @@ e2e::in_each_topology! {
     }
 }
 
-/// A seal of the right key whose time is over. Only services of their own processes have a key that a test can have too.
+/// A seal of the right key whose time is over. Only processes of their own have a key that a test can have too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_seal_is_refused_by_name() {
     let (world, _) = World::with_login().await;

@@ -9,8 +9,10 @@ use domain::{Failure, Reason, service};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-/// How long the rest of a body that is refused is read and thrown away.
+/// How long a body that is refused is read and thrown away.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Most bytes of it, decoded.
+const DRAIN_BYTES: usize = 128 * 1024 * 1024;
 
 /// Reads the body, decoded already where it came as gzip or zstd. `limit` is for the decoded bytes, so that a small body
 /// cannot become a large one.
@@ -46,9 +48,18 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
     }
 }
 
-/// A connection that is closed over unread bytes is reset, and the refusal is lost with it: its client would try again.
-async fn drain(mut body: Body) {
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+/// Throws away what is left of a body that is refused. A connection that is closed over unread bytes is reset, and the
+/// refusal is lost with it: a client that sends before it reads would take it for the network's fault and try again.
+pub(super) async fn drain(mut body: Body) {
+    let all = async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
     // A body that has not ended by then is cut off after all.
     let _ = tokio::time::timeout(DRAIN_TIME, all).await;
 }

@@ -32,8 +32,11 @@ pub(super) async fn create(State(core): State<Arc<Core>>, request: Request) -> R
     let mut call = Call::accept(&core, Face::Http, &parts.headers);
     let labels = Labels { call_id: call.id.clone(), trace_id: call.trace_id.clone(), span: call.span.clone() };
     let ask = match call.identify(&parts.headers, parts.extensions.get::<Peer>().copied(), "").await {
-        // A stranger's body is not even read.
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            // A stranger's body is not even looked at.
+            super::body::drain(body).await;
+            Err(failure)
+        }
         Ok(()) => read(&core, &parts.headers, body).await,
     };
     let (stream, mut response) = match ask {
