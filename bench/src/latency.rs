@@ -9,7 +9,7 @@ use crate::deployments::Deployments;
 use crate::sim::SimProcess;
 
 /// Calls before the measurement, so that connections, pools and caches are as in service.
-const WARM_UP: usize = 100;
+pub(crate) const WARM_UP: usize = 100;
 /// A dozen events, as a short answer has.
 const PROMPT: &str = "Reply exactly: OK";
 /// The last event of a good answer.

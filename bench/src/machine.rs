@@ -7,12 +7,18 @@ use crate::Failed;
 /// Kernel ticks of the processor times in `/proc`: `USER_HZ`, which is 100 on every Linux that runs this.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Processors, their model, and the kernel, in a line.
+/// Processors, their model, the kernel, and how busy the machine is, in a line.
 pub(crate) fn describe() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("{processors} × {}, Linux {}", model(&read("/proc/cpuinfo")), kernel.trim())
+    let load = read("/proc/loadavg");
+    let load = load.split(' ').next().unwrap_or_default();
+    format!(
+        "{processors} × {}, Linux {}, load average {load} before the run",
+        model(&read("/proc/cpuinfo")),
+        kernel.trim()
+    )
 }
 
 fn model(cpuinfo: &str) -> String {

@@ -71,22 +71,23 @@ async fn limited(options: &Options) -> Result<(), Failed> {
 
 async fn measure(options: &Options) -> Result<Report, Failed> {
     deployments::check_binaries()?;
+    let machine = machine::describe();
     let began = Instant::now();
     let sim = SimProcess::start(options.tls).await?;
     let mut deployments = Deployments::start(&sim).await?;
     let idle = deployments.memory()?;
     let latency = latency::measure(&sim, &mut deployments, options.rounds, options.calls).await?;
+    let worked = deployments.memory()?;
     let loaded = memory::with_streams(&sim, &mut deployments, options.streams).await?;
     deployments.stop().await;
     let demos = deployments::demos(options.demos).await?;
     Ok(Report {
-        machine: machine::describe(),
+        machine,
         command: std::env::args().skip(1).collect(),
         tls: options.tls,
         calls: options.calls,
         latency,
-        idle,
-        loaded,
+        memory: [idle, worked, loaded],
         streams: options.streams,
         demos,
         took: began.elapsed(),

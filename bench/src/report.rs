@@ -15,9 +15,8 @@ pub(crate) struct Report {
     /// Of a round, by each way.
     pub(crate) calls: usize,
     pub(crate) latency: Latency,
-    /// One process, four processes.
-    pub(crate) idle: [Memory; 2],
-    pub(crate) loaded: [Memory; 2],
+    /// Idle, after the calls, with streams open: each of one process and of four.
+    pub(crate) memory: [[Memory; 2]; 3],
     pub(crate) streams: usize,
     pub(crate) demos: Vec<Duration>,
     pub(crate) took: Duration,
@@ -73,17 +72,12 @@ impl Report {
 
     fn memory_table(&self) -> String {
         let row = |name: &str, place: usize| {
-            let (idle, loaded) = (self.idle[place], self.loaded[place]);
-            format!(
-                "| {name} | {} | {} | {} | {} |\n",
-                mib(Some(idle.rss)),
-                mib(idle.pss),
-                mib(Some(loaded.rss)),
-                mib(loaded.pss)
-            )
+            let cells: String = self.memory.iter().map(|when| format!(" {} |", cell(when[place]))).collect();
+            format!("| {name} |{cells}\n")
         };
         format!(
-            "| memory | idle RSS | idle PSS | {0} streams RSS | {0} streams PSS |\n|---|---|---|---|---|\n{1}{2}\n",
+            "| memory, RSS (PSS) | started, no call yet | after {} calls | with {} open streams |\n|---|---|---|---|\n{}{}\n",
+            crate::latency::WARM_UP + self.latency.rounds.len() * self.calls,
             self.streams,
             row("`switchboard up`", 0),
             row("four processes, sum", 1)
@@ -130,9 +124,16 @@ fn ms(micros: f64) -> String {
     format!("{:.2} ms", micros / 1e3)
 }
 
+fn cell(memory: Memory) -> String {
+    match memory.pss {
+        Some(pss) => format!("{} ({})", mib(memory.rss), mib(pss)),
+        None => mib(memory.rss),
+    }
+}
+
 #[expect(clippy::cast_precision_loss, reason = "no process has petabytes")]
-fn mib(bytes: Option<u64>) -> String {
-    bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -150,15 +151,14 @@ mod tests {
         let values: Vec<_> = (1..=10).map(Duration::from_millis).collect();
         let block = |way| Block { way, whole: values.clone(), first: values.clone() };
         let round = Way::ALL.map(block).to_vec();
-        let memory = Memory { rss: 3 << 20, pss: None };
+        let memory = |pss| [Memory { rss: 3 << 20, pss }; 2];
         let report = Report {
             machine: "2 × CPU".to_owned(),
             command: vec!["--tls".to_owned()],
             tls: true,
             calls: 10,
             latency: Latency { rounds: vec![round], cpu_per_call: [Duration::from_millis(1); 2] },
-            idle: [memory; 2],
-            loaded: [memory; 2],
+            memory: [memory(None), memory(None), memory(Some(2 << 20))],
             streams: 200,
             demos: vec![Duration::from_millis(1500)],
             took: Duration::from_secs(9),
@@ -168,7 +168,7 @@ mod tests {
             "`cargo run --release -p bench -- --tls` (9 s)",
             "| direct to the simulator | 5.00 ms | 9.00 ms | 5.00 ms | – | 1 | – |",
             "| through `switchboard up` | 5.00 ms | 9.00 ms | 5.00 ms | **0.00 ms** (0.00 ms to 0.00 ms) | 1.00 | 1.00 ms |",
-            "| four processes, sum | 3.0 MiB | – | 3.0 MiB | – |",
+            "| four processes, sum | 3.0 MiB | 3.0 MiB | 3.0 MiB (2.0 MiB) |",
             "median **1.50 s**",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

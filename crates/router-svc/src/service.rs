@@ -1,5 +1,6 @@
 //! The service: the table in force, and how it is replaced.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -45,6 +46,8 @@ struct Inner {
     /// Table and rejection together, so that one answer never has the one without the other.
     in_force: ArcSwap<InForce>,
     loader: Loader,
+    /// URLs of the targets at the start, by target id.
+    targets: BTreeMap<String, String>,
     /// One reload at a time: the last one to read the file must be the last one to take effect.
     reloading: Mutex<()>,
 }
@@ -64,7 +67,26 @@ pub fn build(config: &Config, loader: Loader) -> Result<RouterService, BuildErro
     let table = Arc::new(Table::build(config)?);
     tracing::info!(digest = table.digest(), agents = table.agents.len(), "route table built");
     let in_force = ArcSwap::from_pointee(InForce { table, rejected: None });
-    Ok(RouterService { inner: Arc::new(Inner { in_force, loader, reloading: Mutex::new(()) }) })
+    let targets = target_urls(config);
+    Ok(RouterService { inner: Arc::new(Inner { in_force, loader, targets, reloading: Mutex::new(()) }) })
+}
+
+fn target_urls(config: &Config) -> BTreeMap<String, String> {
+    config.targets.iter().map(|(id, target)| (id.clone(), target.base_url.clone())).collect()
+}
+
+/// A target that has moved: transport-svc and auth-svc go by the URLs they started with, and a route must not show
+/// another one than the call will use.
+fn moved_target(before: &BTreeMap<String, String>, config: &Config) -> Option<String> {
+    let now = target_urls(config);
+    let id = before.keys().chain(now.keys()).find(|id| before.get(*id) != now.get(*id))?;
+    let shown = |url: Option<&String>| url.map_or_else(|| "absent".to_owned(), |url| format!("{url:?}"));
+    Some(format!(
+        "targets.{id}.base_url was {} at the start and is {} now: transport-svc and auth-svc read it at their start only, \
+         so restart all services",
+        shown(before.get(id)),
+        shown(now.get(id))
+    ))
 }
 
 impl RouterService {
@@ -85,8 +107,11 @@ impl RouterService {
     pub fn reload(&self) -> ReloadOutcome {
         let _one_at_a_time = self.inner.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Arc::clone(&self.in_force().table);
-        let loaded = (self.inner.loader)();
-        match loaded.and_then(|config| Table::build(&config).map_err(|error| error.to_string())) {
+        let loaded = (self.inner.loader)().and_then(|config| match moved_target(&self.inner.targets, &config) {
+            None => Table::build(&config).map_err(|error| error.to_string()),
+            Some(why) => Err(why),
+        });
+        match loaded {
             Ok(table) => {
                 let (digest, changed) = (table.digest().to_owned(), table.digest() != before.digest());
                 self.put(Arc::new(table), None);

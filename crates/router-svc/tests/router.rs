@@ -211,6 +211,22 @@ async fn a_table_that_cannot_be_built_is_a_rejected_reload_too() {
     (service.readiness())().await.expect("ready");
 }
 
+/// A route must not show another URL than the call will use, and transport-svc reads its targets at its start.
+#[tokio::test]
+async fn a_target_that_has_moved_takes_a_restart() {
+    let current = Arc::new(Mutex::new(Config::default()));
+    let shared = Arc::clone(&current);
+    let loader: Loader = Arc::new(move || Ok(shared.lock().expect("lock").clone()));
+    let service = build(&Config::default(), loader).expect("a table");
+    if let Some(target) = current.lock().expect("lock").targets.get_mut("chatgpt-codex") {
+        target.base_url = "http://127.0.0.1:9/backend-api/codex".into();
+    }
+    let why = service.reload().rejected.expect("rejected");
+    assert!(why.contains("targets.chatgpt-codex.base_url") && why.contains("restart"), "{why}");
+    *current.lock().expect("lock") = Config::default();
+    assert_eq!(service.reload().rejected, None);
+}
+
 /// The real process: it says where it listens, takes SIGHUP for a reload and SIGTERM for the end.
 #[tokio::test]
 async fn the_process_reloads_at_hangup() {

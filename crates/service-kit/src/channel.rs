@@ -15,10 +15,10 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, TimeoutExpired};
 use tower::{Service, ServiceExt, service_fn};
 use tracing::{Instrument, field};
 
@@ -80,6 +80,11 @@ impl PeerChannel {
         let mut cause = error.to_string();
         let mut source = error.source();
         while let Some(inner) = source {
+            if inner.is::<TimeoutExpired>() {
+                // Our own clock for the call's deadline noticed before the peer's answer about it came.
+                let message = format!("{} did not answer within the caller's deadline", self.describe());
+                return status_from_failure(&Failure::new(Reason::Deadline, self.peer, message));
+            }
             cause = inner.to_string();
             source = inner.source();
         }

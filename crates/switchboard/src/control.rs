@@ -31,7 +31,7 @@ pub(crate) fn places(cli: &Cli) -> Result<service_kit::startup::Places, StartErr
 pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<PeerChannel>, Failed> {
     if let Some(server) = &cli.server {
         return match server.parse::<ListenAddress>() {
-            Ok(ListenAddress::Unix(path)) if answers(&path).await => Ok(Some(PeerChannel::unix(service, &path))),
+            Ok(ListenAddress::Unix(path)) if answers(&path).await? => Ok(Some(PeerChannel::unix(service, &path))),
             Ok(ListenAddress::Unix(path)) => Err(nobody(&format!("unix://{}", path.display()))),
             Ok(ListenAddress::Tcp(_)) | Err(_) => {
                 Err(Failed::Usage(format!("--server {server}: operators connect over a unix socket, unix:///path")))
@@ -41,15 +41,23 @@ pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<P
     let dir = data_dir(cli)?;
     for name in [CONTROL, service] {
         let path = dir.join(format!("{name}.sock"));
-        if answers(&path).await {
+        if answers(&path).await? {
             return Ok(Some(PeerChannel::unix(service, &path)));
         }
     }
     Ok(None)
 }
 
-async fn answers(path: &Path) -> bool {
-    tokio::net::UnixStream::connect(path).await.is_ok()
+/// Whether somebody listens there. A socket of another user's is an error: there may be a server, but not for us.
+async fn answers(path: &Path) -> Result<bool, Failed> {
+    match tokio::net::UnixStream::connect(path).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let message = format!("unix://{} serves its own user only: {error}", path.display());
+            Err(Failure::new(Reason::PeerRefused, CLI, message).into())
+        }
+        Err(_) => Ok(false),
+    }
 }
 
 fn nobody(place: &str) -> Failed {

@@ -77,7 +77,7 @@ async fn calls_are_answered(topology: Topology) {
         assert!(stream[0].get("started").is_some(), "{:#}", stream[0]);
         let text: String = stream.iter().filter_map(|event| event["textDelta"].as_str()).collect();
         assert_eq!(text, "one two three four");
-        let raw = stream.iter().filter_map(|event| event["rawJson"].as_str()).last().expect("raw events");
+        let raw = stream.iter().filter_map(|event| event["rawJson"].as_str()).next_back().expect("raw events");
         assert_eq!(documents(raw)[0]["type"], "response.completed");
         let last = &stream[stream.len() - 1]["completed"];
         assert_eq!(last["payloads"][0]["text"], "one two three four", "{last:#}");

@@ -92,11 +92,13 @@ e2e::in_each_topology! {
             Topology::OneProcess => data.join("switchboard.sock"),
             Topology::FourProcesses => data.join("gateway.sock"),
         };
-        let refused = ask(&folder, &world.home, &operate, &["credentials", "list"]).await.exits(1);
-        assert!(
-            refused.stderr.contains("PEER_UNAVAILABLE") || refused.stderr.contains("ermission denied"),
-            "{refused}"
-        );
+        for args in [&["credentials", "list"][..], &["call", "--message", "Hello"]] {
+            let refused = ask(&folder, &world.home, &operate, args).await.exits(1);
+            assert!(
+                refused.stderr.contains("PEER_REFUSED") && refused.stderr.contains("ermission denied"),
+                "{refused}"
+            );
+        }
 
         set_mode(&world.home.path("."), 0o711);
         set_mode(&data, 0o711);
