@@ -53,7 +53,7 @@ impl Part {
 
 /// Makes a test of each topology from one body:
 ///
-/// ```ignore
+/// ```text
 /// e2e::in_each_topology! {
 ///     /// What the test shows.
 ///     async fn a_call_is_answered(topology) {

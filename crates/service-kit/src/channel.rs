@@ -93,14 +93,20 @@ impl PeerChannel {
     }
 }
 
+/// Bytes of one stream that may wait for its reader, and so the memory that a reader who has stopped costs.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// As much for all streams of a connection together that they do not hold each other up: callers who stop reading must
+/// not stop the others.
+const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
+
 fn connect(path: Arc<PathBuf>) -> Channel {
     // The authority is not used: the connector knows where to go.
     Endpoint::from_static("http://localhost")
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(4 * 1024 * 1024)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect_timeout(Duration::from_secs(5))
         .connect_with_connector_lazy(service_fn(move |_| {
             let path = Arc::clone(&path);

@@ -90,7 +90,10 @@ impl SecretKey {
         let failed = |e| KeyFileError::Unwritable(path.display().to_string(), e);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
         let hex: Zeroizing<String> = Zeroizing::new(self.0.iter().map(|b| format!("{b:02x}")).collect());
-        writeln!(file, "{}", *hex).and_then(|()| file.sync_all()).map_err(failed)
+        writeln!(file, "{}", *hex).and_then(|()| file.sync_all()).map_err(failed)?;
+        // So that a power cut does not take the name back: what is encrypted with the key outlives it.
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
     }
 }
 

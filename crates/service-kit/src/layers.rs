@@ -150,9 +150,11 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
-/// Honours `grpc-timeout`, for the head and for the body.
+/// Honours `grpc-timeout`, for the head and for the body. Over plain HTTP it is the handler's affair: the answer that
+/// ends a gRPC call is none there.
 async fn deadline(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    let Some(left) = grpc_timeout(request.headers()) else { return next.run(request).await };
+    let left = grpc_timeout(request.headers()).filter(|_| is_grpc(request.headers()));
+    let Some(left) = left else { return next.run(request).await };
     let until = tokio::time::Instant::now() + left;
     match tokio::time::timeout_at(until, next.run(request)).await {
         Ok(response) => response.map(|body| DeadlineBody::wrap(body, tokio::time::sleep_until(until), service)),

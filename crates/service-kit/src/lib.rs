@@ -6,6 +6,7 @@ mod body;
 mod channel;
 mod convert;
 mod data_dir;
+mod first_word;
 mod health;
 mod key_file;
 mod layers;

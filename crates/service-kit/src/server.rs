@@ -8,14 +8,23 @@ use axum::body::Body;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::first_word::FirstWord;
 use crate::listener::Bound;
 use crate::peer::Peer;
+
+/// How long a client may take to say which protocol it speaks, and then for the headers of a request.
+const HEADERS: Duration = Duration::from_secs(30);
+/// Streams of one connection from the network that may be reset for a client's faults before the connection is closed:
+/// plenty for a client that often gives up, and an end to one that does nothing else.
+const MAX_FAULTS: usize = 16 * 1024;
 
 /// How to serve.
 #[derive(Clone)]
@@ -56,7 +65,7 @@ where
 pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let abort = CancellationToken::new();
-    let builder = Arc::new(builder(&tasks));
+    let builder = Arc::new(builder(&tasks, &listener));
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener) => accepted,
@@ -95,21 +104,26 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
     }
 }
 
-fn builder(tasks: &TaskTracker) -> auto::Builder<Tracked> {
+fn builder(tasks: &TaskTracker, listener: &Bound) -> auto::Builder<Tracked> {
+    // Callers that cancel streams are normal here; the default closes the whole connection after 1024 of them. On a
+    // socket of our own nobody does it to harm.
+    let max_faults = match listener {
+        Bound::Tcp(_) => Some(MAX_FAULTS),
+        Bound::Unix(..) => None,
+    };
     let mut builder = auto::Builder::new(Tracked(tasks.clone()));
     builder
         .http1()
         .timer(TokioTimer::new())
         // A client that never finishes its headers must not hold a connection for ever.
-        .header_read_timeout(Duration::from_secs(30));
+        .header_read_timeout(HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(4096)
-        // Callers that cancel streams are normal here; the default closes the whole connection after 1024 of them.
-        .max_local_error_reset_streams(None)
+        .max_local_error_reset_streams(max_faults)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(64 * 1024);
@@ -123,8 +137,7 @@ async fn accept(listener: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
     match listener {
         Bound::Tcp(listener) => {
             let (stream, addr) = listener.accept().await?;
-            // Streams of small events must not wait for each other (Nagle's algorithm).
-            stream.set_nodelay(true)?;
+            prepare(&stream);
             Ok((Box::new(stream), Peer::Tcp { addr }))
         }
         Bound::Unix(listener, _) => {
@@ -133,6 +146,17 @@ async fn accept(listener: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
             Ok((Box::new(stream), Peer::Unix { uid }))
         }
     }
+}
+
+/// Failing at this is no reason to refuse a client: the connection is gone already, or works without.
+fn prepare(stream: &TcpStream) {
+    // Streams of small events must not wait for each other (Nagle's algorithm).
+    let _ = stream.set_nodelay(true);
+    // A client that vanished without a word (its host, its network) is found out, also where nothing is sent to it.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(60));
+    let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15));
+    let _ = sockopt::set_tcp_keepcnt(stream, 4);
 }
 
 struct Connection {
@@ -164,7 +188,8 @@ impl Connection {
             request.map(Body::new)
         });
         let service = TowerToHyperService::new(service);
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(FirstWord::within(HEADERS, stream));
+        let connection = self.builder.serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         let mut draining = false;
         loop {

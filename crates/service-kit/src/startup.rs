@@ -171,7 +171,8 @@ impl Start {
 
     /// Binds the socket that peers use: `configured`, else the data directory's.
     pub async fn bind_internal(&self, name: &'static str, configured: Option<&str>) -> Result<Bound, StartError> {
-        Ok(Bound::bind(&internal_address(&self.data_dir, name, configured)?).await?)
+        let address = internal_address(&self.data_dir, name, configured)?;
+        Ok(Bound::bind(&only_socket(name, address)?).await?)
     }
 
     /// Binds an address of the configuration.
@@ -191,6 +192,18 @@ pub fn peer_channel(dir: &DataDir, name: &'static str, configured: Option<&str>)
         ListenAddress::Unix(path) => Ok(PeerChannel::unix(name, &path)),
         ListenAddress::Tcp(addr) => Err(StartError::Configuration(format!(
             "{name} at {addr}: services are reached over unix sockets (unix:///path)"
+        ))),
+    }
+}
+
+/// Services trust who is at the other end of a unix socket. On TCP they would need mutual TLS, which this version does
+/// not have: a listener without it would serve nobody, and is refused here by name.
+fn only_socket(name: &str, address: ListenAddress) -> Result<ListenAddress, StartError> {
+    match address {
+        ListenAddress::Unix(_) => Ok(address),
+        ListenAddress::Tcp(addr) => Err(StartError::Configuration(format!(
+            "{name} cannot listen on {addr}: services listen on unix sockets only in this version, since TCP would need \
+             mutual TLS; use \"unix:///absolute/path\""
         ))),
     }
 }
@@ -306,4 +319,19 @@ async fn health(name: &'static str, dir: &Path, config: &Config) -> Result<(), S
     check_health(channel).await.map_err(|failure| StartError::Failed(failure.to_string()))?;
     writeln!(std::io::stdout(), "{place}: serving")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_never_listens_on_tcp() {
+        let socket: ListenAddress = "unix:///run/auth.sock".parse().expect("an address");
+        assert_eq!(only_socket("auth-svc", socket.clone()).expect("allowed"), socket);
+        let tcp = "127.0.0.1:7412".parse().expect("an address");
+        let refused = only_socket("auth-svc", tcp).expect_err("refused");
+        assert_eq!(refused.exit_code(), EXIT_CONFIGURATION);
+        assert!(refused.to_string().contains("auth-svc cannot listen on 127.0.0.1:7412"), "{refused}");
+    }
 }

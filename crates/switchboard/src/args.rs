@@ -14,7 +14,7 @@ pub(crate) struct Cli {
     /// Server to talk to: unix:///path [default: the data directory's sockets]
     #[arg(long, global = true, value_name = "ADDRESS", env = "SWITCHBOARD_SERVER")]
     pub server: Option<String>,
-    /// Work on the simulator's own data directory, <data dir>/sim
+    /// Work on the simulator's own data directory, `sim` in the data directory
     #[arg(long, global = true)]
     pub sim: bool,
     /// Print JSON

@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn a_quoted_token_is_taken_out_whole_or_cut() {
         let token = "eyJhbGciOiJI.eyJzdWIi.c2ln";
-        assert_eq!(without(&format!("it says \"Bearer {token}\", twice: {token}"), token), "it says \"Bearer [redacted]\", twice: [redacted]");
+        assert_eq!(
+            without(&format!("it says \"Bearer {token}\", twice: {token}"), token),
+            "it says \"Bearer [redacted]\", twice: [redacted]"
+        );
         assert_eq!(without("cut: eyJhbGciOiJI.eyJz…\"", token), "cut: [redacted]…\"");
         assert_eq!(without("nothing of it", token), "nothing of it");
         assert_eq!(without("short", "short"), "short");

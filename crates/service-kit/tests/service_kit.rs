@@ -1,0 +1,101 @@
+//! Serving and calling over real sockets.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use service_kit::{Bound, ListenAddress, PeerChannel, ServeOptions, ServiceLayers, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// A served router; it ends with this.
+struct Served {
+    shutdown: CancellationToken,
+    address: ListenAddress,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+async fn served(router: axum::Router, tcp: bool) -> Served {
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = match tcp {
+        true => ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
+        false => ListenAddress::Unix(dir.path().join("peer.sock")),
+    };
+    let bound = Bound::bind(&address).await.expect("bound");
+    let (address, shutdown) = (bound.address().expect("an address"), CancellationToken::new());
+    let options = ServeOptions { drain: Duration::ZERO, tls: None };
+    drop(TaskTracker::new().spawn(serve(router, bound, options, shutdown.clone())));
+    Served { shutdown, address, _dir: dir }
+}
+
+#[tokio::test]
+async fn callers_that_stop_reading_do_not_stop_the_others() {
+    let endless = || async {
+        let chunk = Bytes::from(vec![b'x'; 32 * 1024]);
+        Body::from_stream(stream::repeat_with(move || Ok::<_, Infallible>(chunk.clone())))
+    };
+    let router = axum::Router::new().route("/endless", get(endless)).route("/short", get(|| async { "short\n" }));
+    let served = served(router, false).await;
+    let ListenAddress::Unix(path) = &served.address else { panic!("a socket") };
+    let channel = PeerChannel::unix("peer", path);
+    let call = async |path: &str| {
+        let request = Request::get(format!("http://localhost{path}")).body(tonic::body::Body::empty()).expect("built");
+        channel.clone().oneshot(request).await.expect("answered").into_body()
+    };
+    let mut stopped = Vec::new();
+    for _ in 0..24 {
+        let mut body = call("/endless").await;
+        body.frame().await.expect("a frame").expect("bytes");
+        stopped.push(body);
+    }
+    // Time for what the windows let through.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for _ in 0..4 {
+        let short = async { call("/short").await.collect().await.expect("whole").to_bytes() };
+        let got = tokio::time::timeout(Duration::from_secs(5), short).await.expect("in time");
+        assert_eq!(got, "short\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_says_nothing_is_closed() {
+    let served = served(axum::Router::new(), true).await;
+    let ListenAddress::Tcp(address) = served.address else { panic!("a port") };
+    for word in ["", "PRI"] {
+        let mut client = tokio::net::TcpStream::connect(address).await.expect("connected");
+        client.write_all(word.as_bytes()).await.expect("written");
+        // The clock runs ahead while everybody waits.
+        let read = tokio::time::timeout(Duration::from_secs(60), client.read_u8()).await;
+        assert!(read.expect("closed in time").is_err(), "{word:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_grpc_deadline_over_plain_http_is_the_handlers_affair() {
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        "done"
+    };
+    let router = ServiceLayers::open("gateway").apply(axum::Router::new().route("/slow", get(slow)));
+    let ask = async |kind: &str| {
+        let request = Request::get("/slow").header("grpc-timeout", "5m").header("content-type", kind);
+        let response = router.clone().oneshot(request.body(Body::empty()).expect("built")).await.expect("answered");
+        let grpc_status = response.headers().get("grpc-status").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        (response.status(), grpc_status, response.into_body().collect().await.expect("whole").to_bytes())
+    };
+    assert_eq!(ask("application/json").await, (StatusCode::OK, None, Bytes::from_static(b"done")));
+    assert_eq!(ask("application/grpc").await.1.as_deref(), Some("4"));
+}
