@@ -1,4 +1,7 @@
 //! The one table of reasons.
+//!
+//! A 503 or 502 of the upstream carries no Retry-After of ours: Codex CLI 0.169 stops by itself at
+//! `server_is_overloaded`, but with the header it asked 30 times.
 
 use crate::reason::{After, GrpcCode, Reason, Row};
 
@@ -242,7 +245,7 @@ const UPSTREAM_OVERLOADED: Row = Row {
     error_type: "server_error",
     error_code: "server_is_overloaded",
     retryable: true,
-    retry_after_seconds: Some(5.0),
+    retry_after_seconds: None,
     after: After::NextFallback,
     when: "the upstream is overloaded",
     next_step: "wait and retry",
@@ -254,7 +257,7 @@ const UPSTREAM_ERROR: Row = Row {
     error_type: "server_error",
     error_code: "upstream_error",
     retryable: true,
-    retry_after_seconds: Some(2.0),
+    retry_after_seconds: None,
     after: After::NextFallback,
     when: "the upstream failed",
     next_step: "wait and retry; the upstream's request id helps its support",
@@ -374,7 +377,7 @@ const EGRESS_UNREACHABLE: Row = Row {
     error_type: "server_error",
     error_code: "egress_unreachable",
     retryable: true,
-    retry_after_seconds: Some(2.0),
+    retry_after_seconds: None,
     after: After::NextFallback,
     when: "the upstream cannot be reached from this egress",
     next_step: "check name resolution, network, TLS and proxy as the message says",
@@ -420,7 +423,7 @@ const SHED: Row = Row {
     grpc: GrpcCode::Unavailable,
     http: 503,
     error_type: "server_error",
-    error_code: "server_is_overloaded",
+    error_code: "switchboard_full",
     retryable: true,
     retry_after_seconds: Some(1.0),
     after: After::Stop,

@@ -4,7 +4,7 @@
 //! auth-svc which credential is bound to that (and gets it sealed), and transport-svc to make the call. What it decides
 //! itself is whether a call may be tried again, and it writes down what happened: the execution trace.
 //!
-//! Everything a call does is one pulled stream ([`pipeline`]): when its caller goes away the stream is dropped, and
+//! Everything a call does is one pulled stream (`pipeline`): when its caller goes away the stream is dropped, and
 //! with it the request to transport-svc and so the upstream request. Nothing is left running but the reports that
 //! change a credential's standing.
 

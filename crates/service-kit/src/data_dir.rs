@@ -11,7 +11,9 @@ use crate::listener::ListenAddress;
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// It is not there, and this command does not make one.
-    #[error("data directory {0} does not exist; `switchboard up` makes it, `--data-dir` names another")]
+    #[error(
+        "data directory {0} does not exist; `switchboard up` or `auth-svc --init` makes it, `--data-dir` names another"
+    )]
     Absent(PathBuf),
     /// It cannot be made, entered or written.
     #[error("data directory {0}: {1}")]

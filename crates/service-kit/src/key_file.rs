@@ -24,7 +24,7 @@ pub enum KeyFileError {
     /// There is none.
     #[error(
         "key file {0} does not exist; without its key nothing can be opened. Restore the file from your backup, \
-             or, for a new installation, let `switchboard up` make one"
+             or, for a new installation, let `switchboard up` (or `auth-svc --init`) make one"
     )]
     Missing(String),
     /// The file cannot be read.

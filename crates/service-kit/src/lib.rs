@@ -32,7 +32,7 @@ pub use layers::{ServiceLayers, grpc_timeout, hostname};
 pub use listener::{BindError, Bound, ListenAddress};
 pub use mount::{MountError, Mounted};
 pub use peer::Peer;
-pub use seal::{SealKey, SealRefusal, SealRequest, UpstreamSecret};
+pub use seal::{SealKey, SealRefusal, SealRequest, UpstreamSecret, sealed_at_ms};
 pub use server::{ServeOptions, serve};
 pub use shutdown::shutdown_signal;
 pub use status::{failure_from_status, status_from_failure, status_from_failure_with_trace, trace_from_status};

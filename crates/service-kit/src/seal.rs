@@ -68,6 +68,9 @@ pub enum SealRefusal {
     /// It was used before.
     #[error("seal replayed: each seal is accepted once")]
     Replayed,
+    /// It was made before the memory of what was opened begins.
+    #[error("seal is older than this transport-svc, which cannot know whether it was used before a restart")]
+    BeforeStart,
     /// It names another origin or path.
     #[error("seal names another target: the origin and path that auth-svc allowed are not those of this target")]
     OtherTarget,
@@ -161,6 +164,11 @@ impl SealKey {
             fedramp: plain.fedramp,
         })
     }
+}
+
+/// When a seal was made, as its expiry tells: Unix milliseconds.
+pub fn sealed_at_ms(sealed: &SealedCredential) -> i64 {
+    (sealed.expires_at_ms as i64).saturating_sub(LIFETIME_MS)
 }
 
 /// Everything a seal names, each part with its length before it, so that no two different seals have the same bytes.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use config::{Config, LoadOptions, LogFormat};
 use domain::service;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::PeerChannel;
@@ -79,7 +80,7 @@ pub struct Places {
     /// Data directory [default: $XDG_DATA_HOME/switchboard, else ~/.local/share/switchboard]
     #[arg(long, global = true, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Configuration file [default: <data dir>/switchboard.toml, if it is there]
+    /// Configuration file [default: switchboard.toml in the data directory, if it is there]
     #[arg(long, global = true, value_name = "FILE", env = "SWITCHBOARD_CONFIG")]
     pub config: Option<PathBuf>,
 }
@@ -113,7 +114,11 @@ impl Places {
 
 /// Arguments of a service binary.
 #[derive(Parser, Debug)]
-#[command(version, disable_help_subcommand = true)]
+#[command(
+    version,
+    about = "One of Switchboard's four services; see docs/operations.md",
+    disable_help_subcommand = true
+)]
 struct ServiceArgs {
     #[command(flatten)]
     places: Places,
@@ -283,6 +288,8 @@ where
     let data_dir = DataDir::open(&options.data_dir, args.init)?;
     let telemetry = telemetry::init(name, log_format(&loaded.config), "info")?;
     let shutdown = shutdown_signal()?;
+    // router-svc reads its routes again at SIGHUP; no service dies of one, least of all with a refresh under way.
+    let _hangup = signal(SignalKind::hangup())?;
     let result = start(Start { config: loaded.config, data_dir, init: args.init, shutdown, options }).await;
     telemetry.shutdown(Duration::from_secs(5)).await;
     result

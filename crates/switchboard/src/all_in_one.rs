@@ -21,6 +21,8 @@ pub(crate) struct AllInOne {
     router: RouterService,
     transport: TransportService,
     gateway: GatewayService,
+    /// How the agents' port is served; its TLS files were read before any port was bound.
+    front: ServeOptions,
 }
 
 /// Where the process listens.
@@ -54,7 +56,9 @@ impl AllInOne {
             transports: egresses(config, dir, &transport)?,
         };
         let gateway = gateway::build(config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
-        Ok(Self { auth, router, transport, gateway })
+        let tls = gateway::tls_acceptor(&config.gateway).map_err(|e| StartError::build(&e, true))?;
+        let front = ServeOptions { drain: Duration::from_secs(config.gateway.drain_seconds), tls };
+        Ok(Self { auth, router, transport, gateway, front })
     }
 
     /// What operators reach over the control socket: every service.
@@ -73,14 +77,8 @@ impl AllInOne {
     }
 
     /// Serves until shutdown, and waits for what must not be lost.
-    pub(crate) async fn serve(
-        self,
-        config: &Config,
-        listeners: Listeners,
-        shutdown: CancellationToken,
-    ) -> Result<(), StartError> {
-        let tls = gateway::tls_acceptor(&config.gateway).map_err(|e| StartError::build(&e, true))?;
-        let options = ServeOptions { drain: Duration::from_secs(config.gateway.drain_seconds), tls };
+    pub(crate) async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), StartError> {
+        let options = self.front.clone();
         let front = self.front().await?;
         let admin = (self.gateway.readiness(), listeners.admin);
         let control_options = ServeOptions { tls: None, ..options.clone() };

@@ -221,7 +221,7 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     pub trace: bool,
     /// Seconds to wait at most
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub timeout: u32,
 }
 

@@ -29,10 +29,11 @@ pub(crate) fn places(cli: &Cli) -> Result<service_kit::startup::Places, StartErr
 
 /// A client for `service`, if something listens there.
 pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<PeerChannel>, Failed> {
-    if let Some(server) = &cli.server {
+    // An empty variable is one that is not set.
+    if let Some(server) = cli.server.as_ref().filter(|s| !s.is_empty()) {
         return match server.parse::<ListenAddress>() {
             Ok(ListenAddress::Unix(path)) if answers(&path).await? => Ok(Some(PeerChannel::unix(service, &path))),
-            Ok(ListenAddress::Unix(path)) => Err(nobody(&format!("unix://{}", path.display()))),
+            Ok(ListenAddress::Unix(path)) => Err(nobody(cli, &format!("unix://{}", path.display()))),
             Ok(ListenAddress::Tcp(_)) | Err(_) => {
                 Err(Failed::Usage(format!("--server {server}: operators connect over a unix socket, unix:///path")))
             }
@@ -60,10 +61,11 @@ async fn answers(path: &Path) -> Result<bool, Failed> {
     }
 }
 
-fn nobody(place: &str) -> Failed {
+fn nobody(cli: &Cli, place: &str) -> Failed {
     let message = format!("no server answers at {place}");
+    let up = if cli.sim { "switchboard up --sim" } else { "switchboard up" };
     Failure::new(Reason::PeerUnavailable, CLI, message)
-        .next_step("start one with `switchboard up`, or name it with --server")
+        .next_step(format!("start one with `{up}`, or name it with --server"))
         .into()
 }
 
@@ -71,7 +73,11 @@ fn nobody(place: &str) -> Failed {
 pub(crate) async fn require(cli: &Cli, service: &'static str) -> Result<PeerChannel, Failed> {
     match connect(cli, service).await? {
         Some(channel) => Ok(channel),
-        None => Err(nobody(&format!("{}/{CONTROL}.sock (or {service}.sock)", data_dir(cli)?.display()))),
+        None => {
+            let dir = data_dir(cli)?;
+            let or = if service == CONTROL { String::new() } else { format!(" (or {service}.sock)") };
+            Err(nobody(cli, &format!("{}/{CONTROL}.sock{or}", dir.display())))
+        }
     }
 }
 

@@ -24,14 +24,14 @@ fn main() -> ExitCode {
     };
     let json = cli.json;
     match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => output::finish(),
         Err(failed) => failed.report(json),
     }
 }
 
 async fn run(cli: Cli) -> Result<(), Failed> {
     match &cli.command {
-        Command::Demo(args) => commands::demo::run(args).await,
+        Command::Demo(args) => commands::demo::run(&cli, args).await,
         Command::Up(args) => commands::up::run(&cli, args).await,
         Command::Import(args) => commands::import::run(&cli, args).await,
         Command::Login(args) => commands::login::run(&cli, args).await,

@@ -1,8 +1,11 @@
 //! What commands print: JSON, tables, traces; and how they fail.
 
-use std::io::Write;
+use std::cmp::Ordering;
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
+use domain::service::CLI;
 use domain::{ExecutionTrace, Failure};
 use serde_json::{Value, json};
 use service_kit::startup::StartError;
@@ -58,6 +61,9 @@ impl Failed {
                     print_json(&failure_json(&failure, trace.as_ref()));
                 } else {
                     print_failure(&failure);
+                    if let Some(trace) = trace {
+                        eprint_line(&format!("hops: switchboard calls show {}", trace.call_id));
+                    }
                 }
                 ExitCode::FAILURE
             }
@@ -84,34 +90,64 @@ pub(crate) fn failure_json(failure: &Failure, trace: Option<&ExecutionTrace>) ->
 
 /// A failure for people, on standard error.
 pub(crate) fn print_failure(failure: &Failure) {
-    eprint_line(&format!("error: {} ({}): {}", failure.reason, failure.service, failure.message));
+    for line in failure_lines(failure) {
+        eprint_line(&line);
+    }
+}
+
+/// A failure for people, line by line.
+pub(crate) fn failure_lines(failure: &Failure) -> Vec<String> {
+    let mut lines = vec![format!("error: {} ({}): {}", failure.reason, failure.service, failure.message)];
     // With one candidate the message has said it all.
     for candidate in failure.candidates.iter().filter(|_| failure.candidates.len() > 1) {
         let reason = candidate.reason.map_or("eligible", domain::CandidateReason::as_str);
         let detail = candidate.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
-        eprint_line(&format!("  credential {}: {reason}{detail}", candidate.credential));
+        lines.push(format!("  credential {}: {reason}{detail}", candidate.credential));
     }
     if !failure.next_step.is_empty() && failure.next_step != "none" {
-        eprint_line(&format!("next: {}", failure.next_step));
+        lines.push(format!("next: {}", failure.next_step));
     }
-    eprint_line(&format!("more: switchboard explain {}", failure.reason));
+    if let Some(seconds) = failure.retry_after_seconds.filter(|_| failure.service != CLI) {
+        lines.push(format!("retry after: {seconds:.0} s"));
+    }
+    lines.push(format!("more: switchboard explain {}", failure.reason));
+    lines
 }
 
-/// Prints a line. A reader that has gone away (`| head`) is no failure.
+/// Why standard output could not be written: a key that is shown once must not be lost in silence.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Prints a line.
 pub(crate) fn print_line(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    noted(writeln!(io::stdout().lock(), "{line}"));
 }
 
 /// Prints text without a line end, at once.
 pub(crate) fn print_text(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
+    let mut out = io::stdout().lock();
+    noted(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// A reader that has gone away (`| head`) is no failure; a full disk is.
+fn noted(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(error.to_string());
+    }
+}
+
+/// The end of a command that went well: it failed all the same if what it printed was lost.
+pub(crate) fn finish() -> ExitCode {
+    noted(io::stdout().lock().flush());
+    let Some(error) = LOST.get() else { return ExitCode::SUCCESS };
+    eprint_line(&format!("error: standard output cannot be written: {error}; what was printed is lost"));
+    ExitCode::FAILURE
 }
 
 /// Prints a line on standard error.
 pub(crate) fn eprint_line(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Prints JSON, indented.
@@ -140,11 +176,16 @@ pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
 
 /// A Unix time for people, with how far away it is.
 pub(crate) fn when(unix_s: f64, now_s: i64) -> String {
-    let seconds = unix_s as i64;
+    // Down, as clocks are read: what was within this second is now, not in the future.
+    let seconds = unix_s.floor() as i64;
     let Ok(time) = jiff::Timestamp::from_second(seconds) else { return "unknown".to_owned() };
-    let stamp = time.strftime("%Y-%m-%d %H:%M:%SZ");
+    let stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ");
     let away = span(seconds.abs_diff(now_s));
-    if seconds >= now_s { format!("{stamp} (in {away})") } else { format!("{stamp} ({away} ago)") }
+    match seconds.cmp(&now_s) {
+        Ordering::Equal => format!("{stamp} (now)"),
+        Ordering::Greater => format!("{stamp} (in {away})"),
+        Ordering::Less => format!("{stamp} ({away} ago)"),
+    }
 }
 
 fn span(seconds: u64) -> String {

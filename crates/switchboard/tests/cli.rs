@@ -133,3 +133,61 @@ fn keys_work_without_a_server_and_are_shown_once() {
     let empty = home.run(&["credentials", "list"]).exits(0);
     assert!(empty.out().contains("switchboard login codex"), "{}", empty.out());
 }
+
+#[test]
+fn the_demo_in_json_is_one_document() {
+    let demo = Home::new().run(&["demo", "--json"]).exits(0).json();
+    assert_eq!(demo["status"], "ok");
+    let calls = demo["calls"].as_array().expect("calls");
+    assert_eq!(calls.len(), 2);
+    for call in calls {
+        assert_eq!(call["answer"], "OK");
+        assert_eq!(call["executionTrace"]["attempts"][0]["result"], "success");
+    }
+}
+
+#[test]
+fn what_cannot_be_printed_is_no_success() {
+    let home = Home::new();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("a device without space");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_switchboard"));
+    command.env_clear().arg("--data-dir").arg(home.path().join("data")).args(["keys", "create", "lost"]).stdout(full);
+    let run = Run(command.output().expect("the command runs")).exits(1);
+    assert!(run.err().contains("standard output cannot be written"), "{}", run.err());
+}
+
+#[test]
+fn a_call_without_words_or_time_is_wrong_usage() {
+    let home = Home::new();
+    assert!(home.run(&["call", "--message", " "]).exits(2).err().contains("empty"));
+    assert!(home.run(&["call", "--message", "-"]).exits(2).err().contains("empty"), "standard input is empty");
+    home.run(&["call", "--message", "hi", "--timeout", "0"]).exits(2);
+}
+
+#[test]
+fn an_empty_server_variable_is_none_and_the_simulator_needs_its_own() {
+    let home = Home::new();
+    let run = home.run_with(&["health"], &[("SWITCHBOARD_SERVER", "")]).exits(1);
+    assert!(run.err().contains("PEER_UNAVAILABLE") && !run.err().contains("(or "), "{}", run.err());
+    let run = home.run(&["--sim", "login", "codex"]).exits(1);
+    assert!(run.err().contains("switchboard up --sim"), "{}", run.err());
+    assert!(!home.path().join("data").exists(), "nothing was made");
+}
+
+#[test]
+fn importing_twice_says_that_nothing_is_left_to_do() {
+    let home = Home::new();
+    let state = home.path().join("openclaw");
+    std::fs::create_dir_all(state.join("agents/main/agent")).expect("made");
+    std::fs::write(state.join("openclaw.json"), r#"{"agents":{"defaults":{"model":{"primary":"openai/gpt-5.5"}}}}"#)
+        .expect("written");
+    let profiles = r#"{"version":1,"profiles":{"openai:default":{"type":"api_key","provider":"openai","key":"sk-1"}}}"#;
+    std::fs::write(state.join("agents/main/agent/auth-profiles.json"), profiles).expect("written");
+    let state = state.to_string_lossy().into_owned();
+    let first = home.run(&["import", "openclaw", &state]).exits(0).out();
+    assert!(first.contains("created") && first.contains("routes written to"), "{first}");
+    let second = home.run(&["import", "openclaw", &state]).exits(0).out();
+    assert!(second.contains("unchanged") && second.contains("routes unchanged"), "{second}");
+    assert!(!second.contains("add by hand"), "{second}");
+    assert!(!home.run(&["credentials", "list"]).exits(0).out().contains("sk-1"));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Clock, Failure, Reason, service};
@@ -13,11 +14,16 @@ use crate::targets::Target;
 /// Most seals remembered: a seal lives about a minute, so this is some 4,000 calls a second.
 const MAX_SEEN: usize = 256 * 1024;
 
+/// Longer than any seal lives.
+const YOUNG: Duration = Duration::from_secs(70);
+
 /// Opens seals and remembers which were opened until they expire.
 #[derive(Debug)]
 pub(crate) struct Opener {
     key: SealKey,
     clock: Clock,
+    /// The beginning of this memory: Unix milliseconds, and a clock that nobody sets.
+    since: (i64, Instant),
     seen: Mutex<Seen>,
 }
 
@@ -30,7 +36,8 @@ struct Seen {
 
 impl Opener {
     pub(crate) fn new(key: SealKey, clock: Clock) -> Self {
-        Self { key, clock, seen: Mutex::default() }
+        let since = (clock.now_ms(), Instant::now());
+        Self { key, clock, since, seen: Mutex::default() }
     }
 
     /// Opens the seal for this call and target.
@@ -46,9 +53,19 @@ impl Opener {
         let now = self.clock.now_ms();
         let secret =
             self.key.open(sealed, call_id, &target.base, now).map_err(|why| explain(why, sealed, call_id, target))?;
+        if self.may_be_of_before(sealed) {
+            return Err(explain(SealRefusal::BeforeStart, sealed, call_id, target));
+        }
         // Only what opened is remembered: nobody without the key can fill the memory.
         self.remember(sealed, now, target, call_id)?;
         Ok(secret)
+    }
+
+    /// True if the seal was made before this memory begins: its key outlives a process, and the memory of what was opened
+    /// does not. A little later all such seals have expired; a wall clock that is set back then does no harm.
+    fn may_be_of_before(&self, sealed: &SealedCredential) -> bool {
+        let (since_ms, started) = self.since;
+        started.elapsed() < YOUNG && service_kit::sealed_at_ms(sealed) < since_ms
     }
 
     fn remember(&self, sealed: &SealedCredential, now: i64, target: &Target, call_id: &str) -> Result<(), Failure> {
@@ -80,7 +97,7 @@ fn explain(why: SealRefusal, sealed: &SealedCredential, call_id: &str, target: &
             format!("it names {}{}, and the target {} is {}", sealed.origin, sealed.path_prefix, target.id, target.base)
         }
         SealRefusal::OtherCall => format!("it names call {}, this is call {call_id}", sealed.call_id),
-        SealRefusal::Expired | SealRefusal::Replayed | SealRefusal::Undecryptable => {
+        SealRefusal::Expired | SealRefusal::Replayed | SealRefusal::BeforeStart | SealRefusal::Undecryptable => {
             format!("call {call_id}, target {}", target.id)
         }
     };
@@ -123,6 +140,19 @@ mod tests {
         assert!(expired.message.contains("expired"), "{}", expired.message);
         opener.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target).expect("opens");
         assert_eq!(opener.seen.lock().expect("lock").nonces.len(), 1);
+    }
+
+    #[test]
+    fn a_seal_does_not_open_again_after_a_restart() {
+        let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
+        let sealed = seal(&key, &target, clock.now_ms());
+        Opener::new(key.clone(), clock.clone()).open(Some(&sealed), "call", &target).expect("opens");
+        clock.advance_ms(1_000);
+        let restarted = Opener::new(key.clone(), clock.clone());
+        let refused = restarted.open(Some(&sealed), "call", &target).expect_err("refused");
+        assert_eq!(refused.reason, Reason::SealRefused);
+        assert!(refused.message.contains("older than this transport-svc"), "{}", refused.message);
+        restarted.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target).expect("a new one opens");
     }
 
     #[test]

@@ -13,6 +13,11 @@ use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url};
 use crate::service::BuildError;
 use crate::targets::{Target, Targets};
 
+/// Bytes of one HTTP/2 stream that may wait for its reader.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// As much for all calls of a connection together that they do not hold each other up: callers who stop reading must
+/// not stop the others.
+const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 /// Clients for one way out.
 const CLIENTS: usize = 16;
 /// Calls that one client takes before the next is opened.
@@ -139,8 +144,8 @@ impl Settings {
             .tcp_keepalive(Duration::from_secs(30))
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(64)
-            .http2_initial_stream_window_size(1024 * 1024)
-            .http2_initial_connection_window_size(8 * 1024 * 1024)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
             .http2_keep_alive_while_idle(true)

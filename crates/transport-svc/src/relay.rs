@@ -17,6 +17,10 @@ const AFTER_TERMINAL: Duration = Duration::from_millis(50);
 /// How long an `error` event is given to be followed by `response.failed`, which says more.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
+/// Largest event that is read. `response.completed` repeats the whole answer, the instructions and the tools, so it can
+/// have megabytes; one that passed unread would make the end of a good answer look like a cut.
+const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
+
 /// A stream that is being forwarded.
 #[derive(Debug)]
 pub(crate) struct Relay {
@@ -48,7 +52,15 @@ pub(crate) enum Step {
 
 impl Relay {
     pub(crate) fn new(response: Response, url: String, idle: Duration, clock: Clock) -> Self {
-        Self { response, splitter: Splitter::default(), url, idle, clock, state: State::Open, content: false }
+        Self {
+            response,
+            splitter: Splitter::new(MAX_EVENT_BYTES),
+            url,
+            idle,
+            clock,
+            state: State::Open,
+            content: false,
+        }
     }
 
     /// The next chunk, or the end.

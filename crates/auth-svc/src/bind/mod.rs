@@ -8,6 +8,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use config::{Config, TargetKind};
 use domain::{Candidate, CandidateReason, Clock, Failure, Reason, service};
 use proto::auth::v1::{Rejected, Wanted};
@@ -28,6 +30,8 @@ pub(crate) use state::state;
 const RECOVERY_S: i64 = 600;
 /// Tries at settling one credential: a refresh that was joined late may have been for the version before.
 const TRIES: usize = 2;
+/// How long a call whose token lives waits for a newer one.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Decides.
 pub(crate) struct Binder {
@@ -63,6 +67,16 @@ pub(crate) struct Winner {
     pub(crate) token: SecretString,
     /// True if its token was refreshed for this decision.
     pub(crate) refreshed: bool,
+}
+
+/// What came of a refresh that a call need not wait for.
+enum Beside {
+    /// It is over.
+    Done,
+    /// It is under way still. The token may have ended meanwhile.
+    Late,
+    /// It is somebody else's, or failed.
+    Not,
 }
 
 /// A candidate and, where it is not eligible, what the overall failure is made of.
@@ -228,9 +242,17 @@ impl Binder {
             }
         }
         for _ in 0..TRIES {
-            let verdict = self.judge(&credential, route);
-            let Verdict::Refresh { .. } = verdict else { break };
-            self.refresher.refresh(&credential.id, credential.version, why).await?;
+            match self.judge(&credential, route) {
+                Verdict::Refresh { alive: true } => match self.refresh_beside(&credential, why).await {
+                    Beside::Done => {}
+                    Beside::Late => continue,
+                    Beside::Not => break,
+                },
+                Verdict::Refresh { alive: false } => {
+                    self.refresher.refresh(&credential.id, credential.version, why).await?;
+                }
+                Verdict::Usable | Verdict::No(_) => break,
+            }
             credential = match self.store.credential_by_id(&credential.id).await? {
                 Some(credential) => credential,
                 None => {
@@ -241,9 +263,10 @@ impl Binder {
         }
         let refusal = match self.judge(&credential, route) {
             Verdict::No(refusal) => refusal,
-            Verdict::Refresh { alive: false } => {
-                Refusal::new(CandidateReason::RefreshFailed, "its refresh brought no access token that is valid now")
-            }
+            Verdict::Refresh { alive: false } => Refusal::new(
+                CandidateReason::RefreshFailed,
+                "its refresh brought no access token that is valid now; is this host's clock right?",
+            ),
             Verdict::Usable | Verdict::Refresh { alive: true } => match credential.secrets.upstream().cloned() {
                 Some(token) => {
                     let considered = Considered::eligible(&credential, None);
@@ -254,6 +277,23 @@ impl Binder {
             },
         };
         Ok((None, Considered::of(&credential, refusal)))
+    }
+
+    /// Refreshes a credential whose token is valid still. Neither a provider that does not answer nor a database that
+    /// takes no writes keeps a call from a token that lives: what is not done soon goes on without it.
+    async fn refresh_beside(&self, credential: &Credential, why: Why) -> Beside {
+        if self.refresher.is_at(&credential.id) {
+            return Beside::Not;
+        }
+        let refresh = self.refresher.refresh(&credential.id, credential.version, why);
+        match tokio::time::timeout(PATIENCE, refresh).await {
+            Ok(Ok(())) => Beside::Done,
+            Ok(Err(failure)) => {
+                tracing::warn!(credential = %credential.label, %failure, "a refresh failed; the token is used while it lives");
+                Beside::Not
+            }
+            Err(_) => Beside::Late,
+        }
     }
 
     /// Is a refresh worth trying for a token that the upstream rejected?

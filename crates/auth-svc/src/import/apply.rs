@@ -177,8 +177,8 @@ impl Report {
         if let (Some(holder), false) = (other_holder, self.shared.is_empty()) {
             let labels: Vec<&str> = self.shared.iter().map(|(label, _)| label.as_str()).collect();
             notes.push(format!(
-                "the refresh token of {} is single use, and Switchboard owns it now: whoever else refreshes ends the \
-                 login for both (refresh_token_reused). {holder}",
+                "the refresh token of {} is single use, and with the import it is Switchboard's: whoever else refreshes \
+                 ends the login for both (refresh_token_reused). {holder}",
                 labels.join(", ")
             ));
         }

@@ -51,7 +51,7 @@ pub(super) struct Tokens {
 
 fn unavailable(what: &str, cause: &str) -> Failure {
     Failure::new(Reason::IdentityUnavailable, service::AUTH, format!("{what}: {cause}"))
-        .next_step("try again later, or from a host whose network address is not challenged")
+        .next_step("check this host's network and `[auth] proxy`, and try again later; where it is challenged, use another address")
 }
 
 fn unexpected(what: &str, answer: &Answer) -> Failure {

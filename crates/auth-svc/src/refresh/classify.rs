@@ -55,7 +55,13 @@ pub(crate) fn classify(answer: &Answer) -> Result<Tokens, Refusal> {
         cause: format!("the identity provider answered with {}", answer.describe()),
         retry_after: answer.retry_after,
     };
-    let Body::Json(json) = &answer.body else { return Err(transient()) };
+    let refused = || Refusal::Permanent(format!("the identity provider refused it with {}", answer.describe()));
+    let json = match &answer.body {
+        Body::Json(json) => json,
+        // A provider may refuse without a word. A page, though, is somebody else's in between.
+        Body::Other if answer.status == 401 => return Err(refused()),
+        Body::Other | Body::Challenge(_) | Body::Page | Body::Redirect => return Err(transient()),
+    };
     if answer.status == 200 {
         let secret = |name| answer.text(name).map(SecretString::from);
         let tokens = Tokens {
@@ -73,7 +79,7 @@ pub(crate) fn classify(answer: &Answer) -> Result<Tokens, Refusal> {
     let dead = DEAD.iter().find(|(dead, _)| Some(*dead) == code);
     match (answer.status, dead) {
         (400..500, Some((code, meaning))) => Err(Refusal::Permanent(format!("{meaning} ({code})"))),
-        (401, None) => Err(Refusal::Permanent(format!("the identity provider refused it with {}", answer.describe()))),
+        (401, None) => Err(refused()),
         _ => Err(transient()),
     }
 }
@@ -94,6 +100,8 @@ mod tests {
             (400, r#"{"code":"refresh_token_invalidated"}"#, "revoked"),
             (400, r#"{"error":"invalid_grant"}"#, "invalid_grant"),
             (401, r#"{"detail":"whatever"}"#, "status 401"),
+            (401, "", "status 401"),
+            (401, "Unauthorized", "status 401"),
         ];
         for (status, body, text) in bodies {
             match refusal(status, &[("content-type", "application/json")], body) {

@@ -124,6 +124,11 @@ impl Refresher {
         lock(&self.inner.pending).values().map(|p| p.label.clone()).collect()
     }
 
+    /// True while a refresh of this credential is under way, or what it brought waits for the database.
+    pub(crate) fn is_at(&self, id: &str) -> bool {
+        lock(&self.inner.flights).contains_key(id) || lock(&self.inner.pending).contains_key(id)
+    }
+
     /// Refreshes version `seen` of a credential, or waits for whoever does. When this returns, the database or the
     /// notes say what came of it. Fails only where the database does.
     pub(crate) async fn refresh(&self, id: &str, seen: i32, why: Why) -> Result<(), Failure> {

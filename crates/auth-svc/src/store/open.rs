@@ -39,12 +39,19 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(Duration::from_secs(5))
 }
 
-async fn writer(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+/// A pool of connections that stay: a file does not go away as a network does, so nothing is gained by asking whether
+/// they live, at every use, nor by opening them again.
+fn lasting(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
-        .max_connections(1)
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
-        .connect_with(options(path))
-        .await
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+async fn writer(path: &Path) -> Result<SqlitePool, sqlx::Error> {
+    lasting(1).connect_with(options(path)).await
 }
 
 /// Makes a new database at `path`, lets `fill` put the first content into it, and opens it.
@@ -120,12 +127,7 @@ pub(crate) async fn open(path: &Path, key: SecretKey, key_source: &str, clock: C
     let vault = Vault::new(key);
     check_canary(&pool, &vault, &name, key_source).await?;
     migrate(&pool, &name).await?;
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_timeout(Duration::from_secs(5))
-        .connect_with(options(path).pragma("query_only", "ON"))
-        .await
-        .map_err(failed)?;
+    let readers = lasting(READERS).connect_with(options(path).pragma("query_only", "ON")).await.map_err(failed)?;
     Ok(Store::new(pool, readers, vault, path.to_owned(), clock))
 }
 

@@ -62,6 +62,24 @@ async fn the_same_login_has_no_twin_and_keeps_its_newest_tokens() {
 }
 
 #[tokio::test]
+async fn one_refresh_token_is_one_login_whatever_its_files_say() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (store, _) = store(&dir).await;
+    let upsert = async |new: &NewCredential| store.upsert_credential(new, false).await.expect("stored");
+    let named = login("acct", "one", NOW_S);
+    let nameless = NewCredential {
+        account_id: None,
+        email: None,
+        source: Source::OpenClaw,
+        profile: Some("openai-codex:default".into()),
+        ..named.clone()
+    };
+    assert_eq!(upsert(&nameless).await, ("main".into(), Upserted::Created));
+    assert_eq!(upsert(&named).await, ("main".into(), Upserted::Updated));
+    assert_eq!(store.list_credentials(None).await.expect("listed").len(), 1, "two of them would spend it twice");
+}
+
+#[tokio::test]
 async fn what_could_not_be_opened_is_healed_and_never_the_reverse() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (store, _) = store(&dir).await;

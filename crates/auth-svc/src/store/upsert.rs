@@ -138,7 +138,7 @@ fn same_login<'a>(known: &'a [Credential], new: &NewCredential) -> Option<&'a Cr
     let by_identity = |old: &&Credential| match (&new.secrets, new.kind) {
         (Secrets::Undecryptable { .. }, _) => old.profile.is_some() && old.profile == new.profile,
         (_, Kind::ApiKey) => same_api_key(&old.secrets, &new.secrets),
-        (_, Kind::OAuth) => same_account(old, new),
+        (_, Kind::OAuth) => same_refresh_token(&old.secrets, &new.secrets) || same_account(old, new),
     };
     peers.clone().find(by_identity).or_else(|| {
         // What could not be opened last time, and can now.
@@ -151,6 +151,16 @@ fn same_login<'a>(known: &'a [Credential], new: &NewCredential) -> Option<&'a Cr
 fn same_api_key(old: &Secrets, new: &Secrets) -> bool {
     match (old, new) {
         (Secrets::Present { api_key: old, .. }, Secrets::Present { api_key: new, .. }) => {
+            new.is_some() && equal(old, new)
+        }
+        _ => false,
+    }
+}
+
+/// One refresh token under two names would be spent twice, and that ends the login.
+fn same_refresh_token(old: &Secrets, new: &Secrets) -> bool {
+    match (old, new) {
+        (Secrets::Present { refresh: old, .. }, Secrets::Present { refresh: new, .. }) => {
             new.is_some() && equal(old, new)
         }
         _ => false,

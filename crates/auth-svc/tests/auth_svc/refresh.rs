@@ -111,6 +111,56 @@ async fn a_living_token_is_used_while_the_provider_is_away() {
     assert_eq!(rig.sim.state().token_requests().len(), 1, "a refresh was tried: it ends in two minutes");
 }
 
+/// A token that lives, and is due.
+fn due() -> SeedLogin {
+    SeedLogin { access_ttl: Some(Duration::from_secs(120)), ..SeedLogin::account("acct") }
+}
+
+#[tokio::test]
+async fn nobody_waits_long_for_a_newer_token_while_the_old_one_lives() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    let seeded = rig.import(&peer, due(), "main").await;
+    rig.sim.state().set_token_scenario("acct", scenario("delay:4000"));
+    let began = std::time::Instant::now();
+    let answer = peer.bind(None).await;
+    assert_eq!(rig.open(&answer, "call"), seeded.access_token);
+    assert!(began.elapsed() < Duration::from_millis(3500), "{:?}", began.elapsed());
+    let second = std::time::Instant::now();
+    assert_eq!(peer.bound().await.version, 1);
+    assert!(second.elapsed() < Duration::from_millis(500), "it is under way already: {:?}", second.elapsed());
+    for _ in 0..100 {
+        if peer.bound().await.version == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(peer.bound().await.version, 2, "the refresh went on without its caller");
+    assert_eq!(rig.sim.state().token_requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_living_token_is_used_while_the_database_takes_no_newer_one() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    let seeded = rig.import(&peer, due(), "main").await;
+    break_writes(&rig, true).await;
+    for _ in 0..2 {
+        let answer = peer.bind(None).await;
+        assert_eq!(rig.open(&answer, "call"), seeded.access_token);
+    }
+    assert!(ready(&peer).await.is_err(), "and the trouble shows");
+    break_writes(&rig, false).await;
+    for _ in 0..100 {
+        if ready(&peer).await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(peer.bound().await.version, 2);
+    assert_eq!(rig.sim.state().token_requests().len(), 1);
+}
+
 #[tokio::test]
 async fn refused_for_good_needs_a_login_and_is_never_asked_again() {
     for (fault, text) in [("expired", "expired"), ("invalidated", "revoked"), ("invalid_grant", "invalid_grant")] {

@@ -15,7 +15,7 @@ use crate::{
 
 /// Everything about the configuration that cannot be meant, in the order of its sections.
 ///
-/// The problems name key and value; [`load`](crate::load) adds where the value was said.
+/// The problems name key and value; [`load`](crate::load()) adds where the value was said.
 pub fn check(config: &Config) -> Vec<Problem> {
     findings(config).into_iter().map(|finding| finding.problem).collect()
 }

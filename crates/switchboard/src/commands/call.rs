@@ -14,17 +14,18 @@ use crate::control::require;
 use crate::output::{Failed, print_json, print_line, print_trace};
 
 pub(crate) async fn run(cli: &Cli, args: &CallArgs) -> Result<(), Failed> {
+    let message = message(args)?;
     let channel = require(cli, GATEWAY).await?;
     let mut client = GatewayServiceClient::new(channel).max_decoding_message_size(service_kit::MAX_MESSAGE_BYTES);
     let mut request = tonic::Request::new(CompleteRequest {
         model: args.model.clone().unwrap_or_default(),
-        message: message(args)?,
+        message,
         session: args.session.clone().unwrap_or_default(),
         thinking: args.thinking.map(thinking).unwrap_or_default().to_owned(),
         agent: args.agent.clone().unwrap_or_default(),
         ..CompleteRequest::default()
     });
-    request.set_timeout(Duration::from_secs(u64::from(args.timeout.max(1))));
+    request.set_timeout(Duration::from_secs(u64::from(args.timeout)));
     match client.complete(request).await {
         Ok(answer) => {
             let answer = answer.into_inner();
@@ -48,11 +49,16 @@ pub(crate) async fn run(cli: &Cli, args: &CallArgs) -> Result<(), Failed> {
 }
 
 fn message(args: &CallArgs) -> Result<String, Failed> {
-    if args.message != "-" {
-        return Ok(args.message.clone());
+    let mut text = args.message.clone();
+    if text == "-" {
+        text.clear();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|e| Failed::Message(format!("standard input cannot be read as text: {e}")))?;
     }
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
+    if text.trim().is_empty() {
+        return Err(Failed::Usage("the message is empty: say something with --message".to_owned()));
+    }
     Ok(text)
 }
 

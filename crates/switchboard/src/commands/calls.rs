@@ -8,7 +8,7 @@ use service_kit::{failure_from_proto, trace_from_proto, usage_from_proto};
 
 use crate::args::{CallsAction, CallsArgs, Cli};
 use crate::control::require;
-use crate::output::{Failed, print_failure, print_json, print_line, print_table, print_trace, when};
+use crate::output::{Failed, failure_lines, print_json, print_line, print_table, print_trace, when};
 
 pub(crate) async fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failed> {
     let mut client = GatewayServiceClient::new(require(cli, GATEWAY).await?);
@@ -41,12 +41,18 @@ pub(crate) async fn run(cli: &Cli, args: &CallsArgs) -> Result<(), Failed> {
 fn row(call: &CallRecord, now: i64) -> Vec<String> {
     let trace = call.execution_trace.clone().unwrap_or_default();
     let last = trace.attempts.last().cloned().unwrap_or_default();
+    // A caller that names no model gets its agent's: what was resolved says more than nothing.
+    let model = match (trace.requested_model, last.model.as_str()) {
+        (asked, _) if !asked.is_empty() => asked,
+        (_, "") => "-".to_owned(),
+        (_, model) => format!("{}/{model}", last.provider),
+    };
     vec![
         call.call_id.clone(),
         when(call.started_at, now),
         call.agent.clone(),
         call.face.clone(),
-        trace.requested_model,
+        model,
         if last.credential.is_empty() { "-".to_owned() } else { last.credential },
         format!("{:.1}", call.elapsed_ms),
         call.error.as_ref().map_or_else(|| call.status.clone(), |e| e.reason.clone()),
@@ -60,7 +66,10 @@ fn show(call: &CallRecord) {
         print_trace(&trace_from_proto(trace));
     }
     if let Some(failure) = &call.error {
-        print_failure(&failure_from_proto(failure));
+        // It is what was asked for, so it goes where the rest goes.
+        for line in failure_lines(&failure_from_proto(failure)) {
+            print_line(&line);
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
                 print_json(&json!({ "status": "ok", "file": file, "digest": loaded.digest }));
             } else {
                 let from = file.unwrap_or_else(|| "built-in defaults (no file)".to_owned());
-                print_line(&format!("ok: {from}, digest {}", loaded.digest));
+                print_line(&format!("ok: {from}, configuration digest {}", loaded.digest));
             }
         }
         ConfigAction::Show if cli.json => {

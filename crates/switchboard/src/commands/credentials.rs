@@ -84,7 +84,7 @@ fn list(cli: &Cli, credentials: &[Credential]) {
     let rows: Vec<_> = credentials
         .iter()
         .map(|c| {
-            let state = c.detail.as_ref().map_or_else(|| c.state.clone(), |d| format!("{}: {d}", c.state));
+            let state = if c.borrowed { format!("{}, borrowed", c.state) } else { c.state.clone() };
             vec![
                 c.label.clone(),
                 c.provider.clone(),
@@ -101,6 +101,10 @@ fn list(cli: &Cli, credentials: &[Credential]) {
         &["CREDENTIAL", "PROVIDER", "KIND", "ACCESS TOKEN EXPIRES", "ACCOUNT", "PLAN", "SOURCE", "STATE"],
         &rows,
     );
+    // A sentence in a cell would make every line as long as itself.
+    for (c, detail) in credentials.iter().filter_map(|c| Some((c, c.detail.as_ref()?))) {
+        print_line(&format!("{}: {detail}", c.label));
+    }
     if rows.is_empty() {
         print_line("none yet: `switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`");
     }

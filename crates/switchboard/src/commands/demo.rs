@@ -5,38 +5,46 @@ use std::time::{Duration, Instant};
 
 use codex_sim::Sim;
 use config::LoadOptions;
+use domain::ExecutionTrace;
 use domain::service::{AUTH, GATEWAY};
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{CompleteRequest, GetCallRequest};
+use serde_json::{Value, json};
 use service_kit::startup::{StartError, loader};
 use service_kit::{Bound, DataDir, ListenAddress, PeerChannel, ServeOptions, serve, trace_from_proto};
 use tokio_util::sync::CancellationToken;
 
 use crate::all_in_one::AllInOne;
-use crate::args::DemoArgs;
+use crate::args::{Cli, DemoArgs};
 use crate::commands::login::login;
-use crate::output::{Failed, print_line, print_trace};
+use crate::output::{Failed, print_json, print_line, print_trace};
 use crate::scratch::Scratch;
 use crate::simulated;
 
 const QUESTION: &str = "Reply exactly: OK";
 
-pub(crate) async fn run(_args: &DemoArgs) -> Result<(), Failed> {
+pub(crate) async fn run(cli: &Cli, _args: &DemoArgs) -> Result<(), Failed> {
     let began = Instant::now();
     let scratch = Scratch::make("demo")?;
     let sim = simulated::start().await?;
+    let simulator = sim.base_url();
     let telemetry = telemetry::init("switchboard", telemetry::LogFormat::Text, "warn").map_err(StartError::from)?;
-    let result = demo(&scratch, &sim).await;
+    let result = demo(&scratch, &sim, cli.json).await;
     telemetry.shutdown(Duration::from_secs(2)).await;
     sim.stop().await;
-    result?;
+    let calls = result?;
+    if cli.json {
+        let elapsed_ms = began.elapsed().as_secs_f64() * 1000.0;
+        print_json(&json!({ "status": "ok", "simulator": simulator, "calls": calls, "elapsedMs": elapsed_ms }));
+        return Ok(());
+    }
     print_line("");
     print_line(&format!("done in {:.1} s; nothing was left behind", began.elapsed().as_secs_f64()));
     print_line("next: switchboard import openclaw (or import codex, or login codex), then switchboard up");
     Ok(())
 }
 
-async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
+async fn demo(scratch: &Scratch, sim: &Sim, json: bool) -> Result<Vec<Value>, Failed> {
     let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
     let options = LoadOptions {
         file: None,
@@ -47,14 +55,20 @@ async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
     let config = config::load(&options).map_err(StartError::from)?.config;
     let services = AllInOne::build(&config, &dir, loader(options), true).await?;
 
-    print_line(&format!("simulated upstream and identity provider at {}", sim.base_url()));
+    // With --json there is one document at the end, and nothing else.
+    let say = |line: String| {
+        if !json {
+            print_line(&line);
+        }
+    };
+    say(format!("simulated upstream and identity provider at {}", sim.base_url()));
     let auth = PeerChannel::in_process(AUTH, services.control().router());
     let done = login(auth, None, |started| {
-        print_line(&format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
+        say(format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
     })
     .await?;
     let email = done.email.unwrap_or_default();
-    print_line(&format!("logged in as {email}; credential {}", done.credential.unwrap_or_default()));
+    say(format!("logged in as {email}; credential {}", done.credential.unwrap_or_default()));
 
     let key = std::fs::read_to_string(dir.file("agent.key"))?;
     let loopback = ListenAddress::Tcp(([127, 0, 0, 1], 0).into());
@@ -65,7 +79,7 @@ async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
     let options = ServeOptions { drain: Duration::from_secs(1), tls: None };
     let serving = serve(front, agents, options, shutdown.clone());
     let calling = async {
-        let called = calls(&services, &address, key.trim()).await;
+        let called = calls(&services, &address, key.trim(), json).await;
         shutdown.cancel();
         called
     };
@@ -74,12 +88,23 @@ async fn demo(scratch: &Scratch, sim: &Sim) -> Result<(), Failed> {
     called
 }
 
-async fn calls(services: &AllInOne, address: &str, key: &str) -> Result<(), Failed> {
+/// Makes the calls, shows each (but for `json`), and gives them.
+async fn calls(services: &AllInOne, address: &str, key: &str, json: bool) -> Result<Vec<Value>, Failed> {
     let gateway = PeerChannel::in_process(GATEWAY, services.control().router());
     let mut client = GatewayServiceClient::new(gateway);
+    let mut made = Vec::new();
+    let mut show = |how: String, text: &str, trace: Option<ExecutionTrace>| {
+        if !json {
+            print_line("");
+            print_line(&format!("{}. {how}", made.len() + 1));
+            print_line(&format!("answer: {text}"));
+            if let Some(trace) = &trace {
+                print_trace(trace);
+            }
+        }
+        made.push(json!({ "call": how, "answer": text, "executionTrace": trace }));
+    };
 
-    print_line("");
-    print_line(&format!("1. gRPC: gateway.v1.GatewayService/Complete, model openai-codex/gpt-5.5, \"{QUESTION}\""));
     let request = CompleteRequest {
         model: "openai-codex/gpt-5.5".to_owned(),
         message: QUESTION.to_owned(),
@@ -87,22 +112,16 @@ async fn calls(services: &AllInOne, address: &str, key: &str) -> Result<(), Fail
     };
     let answer = client.complete(request).await.map_err(|s| Failed::status(&s, GATEWAY))?.into_inner();
     let result = answer.result.unwrap_or_default();
-    for payload in &result.payloads {
-        print_line(&format!("answer: {}", payload.text));
-    }
-    if let Some(trace) = result.meta.and_then(|m| m.execution_trace) {
-        print_trace(&trace_from_proto(&trace));
-    }
+    let text: String = result.payloads.iter().map(|payload| payload.text.as_str()).collect();
+    let trace = result.meta.and_then(|m| m.execution_trace).as_ref().map(trace_from_proto);
+    let how = format!("gRPC: gateway.v1.GatewayService/Complete, model openai-codex/gpt-5.5, \"{QUESTION}\"");
+    show(how, &text, trace);
 
-    print_line("");
-    print_line(&format!("2. HTTP: POST http://{address}/v1/responses, model codex/gpt-5.5, streamed"));
     let (call_id, text) = post(address, key).await?;
-    print_line(&format!("answer: {text}"));
     let call = client.get_call(GetCallRequest { call_id }).await.map_err(|s| Failed::status(&s, GATEWAY))?;
-    if let Some(trace) = call.into_inner().call.and_then(|c| c.execution_trace) {
-        print_trace(&trace_from_proto(&trace));
-    }
-    Ok(())
+    let trace = call.into_inner().call.and_then(|c| c.execution_trace).as_ref().map(trace_from_proto);
+    show(format!("HTTP: POST http://{address}/v1/responses, model codex/gpt-5.5, streamed"), &text, trace);
+    Ok(made)
 }
 
 /// One streamed HTTP call. Gives the call's id and the text of the events.

@@ -36,21 +36,33 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
     let running = auth.is_running();
     auth.finish().await;
     let answer = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
-    let config_note = write_config(cli, &answer, common.dry_run)?;
+    // The credentials are in: what hinders the routes must not hide that.
+    let (config_note, written) = match write_config(cli, &answer, common.dry_run) {
+        Ok(note) => (note, true),
+        Err(why) => {
+            (Some(format!("routes not written, {why}; put them there by hand:\n{}", answer.config_toml)), false)
+        }
+    };
     report(cli, &answer, common.dry_run, config_note.as_deref(), running);
     if !cli.json && !no_seed.is_empty() && answer.credentials.iter().any(|c| c.action == "undecryptable") {
         eprint_line(&format!("no seed of the sidecars' key was found; looked in: {}", no_seed.join(", ")));
         eprint_line("next: name it with --secret-key-file, and import again");
     }
-    if answer.usable { Ok(()) } else { Err(Failed::Printed(1)) }
+    if answer.usable && written { Ok(()) } else { Err(Failed::Printed(1)) }
 }
 
 /// Writes the imported routes as the configuration file, but only where there is none; otherwise they are printed.
-fn write_config(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool) -> Result<Option<String>, Failed> {
+fn write_config(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool) -> Result<Option<String>, String> {
     if answer.config_toml.is_empty() {
         return Ok(None);
     }
-    let path = cli.places.config.clone().map_or_else(|| data_dir(cli).map(|d| d.join(config::FILE_NAME)), Ok)?;
+    let path = match cli.places.config.clone() {
+        Some(path) => path,
+        None => data_dir(cli).map_err(|e| e.to_string())?.join(config::FILE_NAME),
+    };
+    if std::fs::read_to_string(&path).is_ok_and(|there| there == answer.config_toml) {
+        return Ok(Some(format!("routes unchanged, {} holds them", path.display())));
+    }
     if path.exists() {
         return Ok(Some(format!(
             "routes not written, {} exists; add by hand:\n{}",
@@ -61,8 +73,7 @@ fn write_config(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool) ->
     if dry_run {
         return Ok(Some(format!("routes that would be written to {}:\n{}", path.display(), answer.config_toml)));
     }
-    std::fs::write(&path, &answer.config_toml)
-        .map_err(|e| Failed::Message(format!("{} cannot be written: {e}", path.display())))?;
+    std::fs::write(&path, &answer.config_toml).map_err(|e| format!("{} cannot be written: {e}", path.display()))?;
     Ok(Some(format!("routes written to {}", path.display())))
 }
 
@@ -89,16 +100,20 @@ fn report(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool, config_n
         .map(|c| {
             let first = c.first_refresh.map_or_else(|| "-".to_owned(), |at| when(at, now));
             let label = if c.label.is_empty() { "-".to_owned() } else { c.label.clone() };
-            vec![c.profile.clone(), label, c.action.clone(), first, c.detail.clone()]
+            vec![c.profile.clone(), label, c.action.clone(), first]
         })
         .collect();
-    print_table(&["PROFILE", "CREDENTIAL", "ACTION", "FIRST REFRESH", "DETAIL"], &rows);
+    print_table(&["PROFILE", "CREDENTIAL", "ACTION", "FIRST REFRESH"], &rows);
+    // A sentence in a cell would make every line as long as itself.
+    for c in answer.credentials.iter().filter(|c| !c.detail.is_empty()) {
+        print_line(&format!("{}: {}", c.profile, c.detail));
+    }
     for note in &answer.notes {
         print_line(&format!("note: {note}"));
     }
     if let Some(note) = config_note {
         print_line(note);
-        if running && !dry_run {
+        if running && !dry_run && !note.starts_with("routes unchanged") {
             print_line("the running server reads it at the next reload (SIGHUP) or start");
         }
     }

@@ -8,13 +8,17 @@ use serde_json::json;
 use service_kit::{PeerChannel, failure_from_proto};
 
 use crate::args::{Cli, LoginArgs, LoginProvider};
-use crate::control::Auth;
+use crate::control::{Auth, require};
 use crate::output::{Failed, print_line};
 
 pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
-    let LoginProvider::Codex { label } = &args.provider;
+    let LoginProvider::Codex { label: asked } = &args.provider;
+    if cli.sim {
+        // Without its server the simulator's directory knows no identity provider but the real one.
+        require(cli, AUTH).await?;
+    }
     let auth = Auth::open(cli, true).await?;
-    let result = login(auth.channel(), label.clone(), |started| announce(cli, started)).await;
+    let result = login(auth.channel(), asked.clone(), |started| announce(cli, started)).await;
     auth.finish().await;
     let done = result?;
     let (label, email, plan) = (done.credential.unwrap_or_default(), done.email, done.plan);
@@ -24,6 +28,9 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
         let who = email.map(|e| format!(" as {e}")).unwrap_or_default();
         let plan = plan.map(|p| format!(", plan {p}")).unwrap_or_default();
         print_line(&format!("logged in{who}{plan}; credential {label}"));
+        if let Some(asked) = asked.as_ref().filter(|asked| **asked != label) {
+            print_line(&format!("note: this account is known as {label} already, and keeps that label, not {asked}"));
+        }
     }
     Ok(())
 }

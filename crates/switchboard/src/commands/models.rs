@@ -96,7 +96,7 @@ fn print_status(status: &GetStatusResponse) {
         "fallbacks  {}",
         if status.fallbacks.is_empty() { "none".to_owned() } else { status.fallbacks.join(", ") }
     ));
-    print_line(&format!("config     {}", config.digest));
+    print_line(&format!("routes     table {}", config.digest));
     if let Some(rejected) = &config.rejected {
         print_line(&format!("REJECTED   the changed configuration is not in force: {rejected}"));
     }
@@ -134,14 +134,16 @@ fn print_unbound(route: &RouteStatus) {
     ));
     for candidate in &route.candidates {
         let detail = candidate.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
-        print_line(&format!(
-            "  credential {}: {}{detail}",
-            candidate.credential,
-            candidate.reason.as_deref().unwrap_or("eligible")
-        ));
+        let reason = candidate.reason.as_deref().unwrap_or("eligible");
+        // Where there is no credential at all, the service puts a dash for its name.
+        let which = match candidate.credential.as_str() {
+            "-" => String::new(),
+            label => format!("credential {label}: "),
+        };
+        print_line(&format!("  {which}{reason}{detail}"));
     }
     if let Some(failure) = &route.failure {
-        print_line(&format!("  a call would fail with {}: {}", failure.reason, failure.message));
+        print_line(&format!("  an attempt fails with {}: {}", failure.reason, failure.message));
         print_line(&format!("  next: {}", failure.next_step));
     }
 }

@@ -47,8 +47,18 @@ async fn up(cli: &Cli, args: &UpArgs, sim: Option<&Sim>) -> Result<(), Failed> {
     if let Some(sim) = sim {
         print_line(&format!("listening codex-sim {}", sim.base_url()));
     }
-    eprint_line(&format!("agent key: {}", dir.file("agent.key").display()));
-    let (served, ()) = tokio::join!(services.serve(&config, listeners, shutdown), reloading);
+    // It is written once; who has put it elsewhere is not sent to look for it here.
+    let first_key = dir.file("agent.key");
+    if first_key.exists() {
+        eprint_line(&format!("agent key: {}", first_key.display()));
+    }
+    let serving = async {
+        let served = services.serve(listeners, shutdown.clone()).await;
+        // However it ended: nothing is left to be read again.
+        shutdown.cancel();
+        served
+    };
+    let (served, ()) = tokio::join!(serving, reloading);
     telemetry.shutdown(Duration::from_secs(5)).await;
     served.map_err(Failed::from)
 }

@@ -94,3 +94,21 @@ async fn many_streams_do_not_wait_for_each_other() {
     }
     eventually("all go", || bench.sim.state().open_streams() == 0).await;
 }
+
+#[tokio::test]
+async fn callers_that_stop_reading_do_not_stop_the_others() {
+    let bench = Bench::tls().await;
+    assert_eq!(bench.bench.call(CODEX, HELLO).await.reason(), None);
+    bench.sim.state().set_scenario(ACCOUNT, "long:2000:1000:0".parse().ok());
+    let mut stopped = Vec::new();
+    for _ in 0..12 {
+        let mut stream = bench.bench.open(bench.bench.request(CODEX, HELLO, &[])).await.expect("a stream");
+        stream.message().await.expect("a head");
+        stopped.push(stream);
+    }
+    // Time for what the windows let through.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    bench.sim.state().set_scenario(ACCOUNT, None);
+    let call = tokio::time::timeout(Duration::from_secs(5), bench.bench.call(CODEX, HELLO)).await;
+    assert_eq!(call.expect("in time").reason(), None);
+}
