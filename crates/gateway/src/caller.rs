@@ -37,6 +37,19 @@ pub(crate) struct Keys {
     verified: Cache<[u8; 32], VerifyKeyResponse>,
 }
 
+/// Somebody as the connection or a key introduces them, before it is known which agent they speak for.
+#[derive(Clone)]
+pub(crate) struct Introduced {
+    asked: Option<Asked<()>>,
+    who: Result<Who, Failure>,
+}
+
+#[derive(Clone)]
+enum Who {
+    Operator,
+    Holder(VerifyKeyResponse),
+}
+
 /// What came of a caller's introduction.
 pub(crate) struct Identified {
     /// The question to auth-svc, if one was needed.
@@ -59,28 +72,57 @@ impl Keys {
         agent: &str,
         budget: Budget,
     ) -> Identified {
+        self.introduce(links, headers, peer, budget).await.speaking_for(agent)
+    }
+
+    /// Finds out who calls, by the connection or by the key.
+    pub(crate) async fn introduce(
+        &self,
+        links: &Links,
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+        budget: Budget,
+    ) -> Introduced {
         if peer.is_some_and(Peer::is_trusted) {
-            let agent = if agent.is_empty() { DEFAULT_AGENT } else { agent };
-            let caller = Caller { agent: agent.to_owned(), operator: true, models: vec![], credentials: vec![] };
-            return Identified { asked: None, result: Ok(caller) };
+            return Introduced { asked: None, who: Ok(Who::Operator) };
         }
         let hash = match bearer(headers) {
             Ok(key) => *blake3::hash(key.as_bytes()).as_bytes(),
-            Err(failure) => return Identified { asked: None, result: Err(failure) },
+            Err(failure) => return Introduced::stranger(failure),
         };
         if let Some(key) = self.verified.get(&hash).await {
-            return Identified { asked: None, result: caller(key, agent) };
+            return Introduced { asked: None, who: Ok(Who::Holder(key)) };
         }
         let question = VerifyKeyRequest { key_hash: Bytes::copy_from_slice(&hash) };
         let Asked { service, name, began, took, info, result } = links.verify_key(question, budget).await;
-        let (outcome, result) = match result {
-            Ok(key) => {
-                self.verified.insert(hash, key.clone()).await;
-                (Ok(()), caller(key, agent))
+        if let Ok(key) = &result {
+            self.verified.insert(hash, key.clone()).await;
+        }
+        let asked = Asked { service, name, began, took, info, result: result.clone().map(|_| ()) };
+        Introduced { asked: Some(asked), who: result.map(Who::Holder) }
+    }
+}
+
+impl Introduced {
+    /// Somebody who may not call, and why not.
+    pub(crate) fn stranger(failure: Failure) -> Self {
+        Self { asked: None, who: Err(failure) }
+    }
+
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.who.is_err()
+    }
+
+    /// As the agent that the call names; empty is the key's own, or the operator's usual one.
+    pub(crate) fn speaking_for(self, agent: &str) -> Identified {
+        let result = self.who.and_then(|who| match who {
+            Who::Operator => {
+                let agent = if agent.is_empty() { DEFAULT_AGENT } else { agent };
+                Ok(Caller { agent: agent.to_owned(), operator: true, models: vec![], credentials: vec![] })
             }
-            Err(failure) => (Err(failure.clone()), Err(failure)),
-        };
-        Identified { asked: Some(Asked { service, name, began, took, info, result: outcome }), result }
+            Who::Holder(key) => caller(key, agent),
+        });
+        Identified { asked: self.asked, result }
     }
 }
 

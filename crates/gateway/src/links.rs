@@ -31,6 +31,7 @@ const BIND: Duration = Duration::from_secs(90);
 const PROBE: Duration = Duration::from_secs(60);
 
 /// A question that a peer was asked, answered or not.
+#[derive(Clone)]
 pub(crate) struct Asked<T> {
     /// The peer.
     pub(crate) service: &'static str,
@@ -51,6 +52,7 @@ pub(crate) struct Egress {
     /// Its name in the configuration.
     pub(crate) name: String,
     client: TransportServiceClient<PeerChannel>,
+    channel: PeerChannel,
 }
 
 /// Clients of all peers.
@@ -73,10 +75,10 @@ impl Links {
             .transports
             .into_iter()
             .map(|(name, channel)| {
-                let client = TransportServiceClient::new(channel)
+                let client = TransportServiceClient::new(channel.clone())
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
                     .max_encoding_message_size(MAX_MESSAGE_BYTES);
-                Egress { name, client }
+                Egress { name, client, channel }
             })
             .collect();
         egresses.sort_by_key(|egress| egress.name != "local");
@@ -137,6 +139,14 @@ impl Links {
     /// answer.
     pub(crate) async fn check(&self) -> Result<(), Failure> {
         futures_util::future::try_join_all(self.channels.iter().cloned().map(check_peer)).await.map(|_| ())
+    }
+
+    /// Checks that the egress that calls leave by answers.
+    pub(crate) async fn egress_answers(&self) -> Result<(), Failure> {
+        match self.egress() {
+            Some(egress) => check_peer(egress.channel.clone()).await,
+            None => Err(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")),
+        }
     }
 }
 

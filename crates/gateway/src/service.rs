@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::Keys;
 use crate::core::Core;
-use crate::grpc::Grpc;
+use crate::grpc::{Admitting, Grpc};
 use crate::http;
 use crate::links::Links;
 use crate::peers::Peers;
@@ -90,7 +90,7 @@ impl GatewayService {
         let service = GatewayServiceServer::new(Grpc::new(Arc::clone(&self.core)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Mounted::new().add(service)
+        Mounted::new().add(Admitting::new(service, Arc::clone(&self.core)))
     }
 
     /// Ready when every peer answers.

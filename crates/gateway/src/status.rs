@@ -84,11 +84,15 @@ pub(crate) async fn status(
         let caller = Caller { agent: agent.name.clone(), ..caller.clone() };
         models_of(agent).into_iter().map(move |model| (caller.clone(), model))
     });
-    let found: Vec<Found> = stream::iter(looks.collect::<Vec<_>>())
+    let mut found: Vec<Found> = stream::iter(looks.collect::<Vec<_>>())
         .map(|(caller, model)| async move { look(core, &caller, &model, probe, budget).await })
         .buffered(AT_ONCE)
         .collect()
         .await;
+    if let Err(failure) = core.links.egress_answers().await {
+        // A credential would be bound, and the call would fail all the same.
+        found.iter_mut().filter(|f| f.status.bound.is_some()).for_each(|f| no_way_out(&mut f.status, &failure));
+    }
     Ok(GetStatusResponse {
         default_model: table.configured_default,
         resolved_default: table.default_model,
@@ -157,6 +161,12 @@ async fn look(core: &Core, caller: &Caller, model: &str, probe: bool, budget: Bu
 fn refuse(status: &mut RouteStatus, failure: &Failure) {
     status.reason = Some(reason_of(failure));
     status.candidates = failure.candidates.iter().map(candidate_to_proto).collect();
+    status.failure = Some(failure_to_proto(failure));
+}
+
+fn no_way_out(status: &mut RouteStatus, failure: &Failure) {
+    status.bound = None;
+    status.reason = Some(failure.reason.as_str().to_owned());
     status.failure = Some(failure_to_proto(failure));
 }
 

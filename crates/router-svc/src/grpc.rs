@@ -30,7 +30,7 @@ impl router_service_server::RouterService for Grpc {
         let table = &self.service.in_force().table;
         let question = Question { model: &request.model, agent: &request.agent, key_allows: &request.allowed };
         let routes = resolve(table, question, &mut Steps::off())
-            .map_err(|refused| status_from_failure(&refused.into_failure()))?;
+            .map_err(|refused| with_digest(status_from_failure(&refused.into_failure()), table.digest()))?;
         Ok(Response::new(ResolveResponse { routes, table_digest: table.digest().to_owned() }))
     }
 
@@ -63,4 +63,12 @@ impl router_service_server::RouterService for Grpc {
             rejected: outcome.rejected,
         }))
     }
+}
+
+/// A refusal too says which table it comes from.
+fn with_digest(mut status: Status, digest: &str) -> Status {
+    if let Ok(value) = digest.parse() {
+        status.metadata_mut().insert("x-switchboard-route-table", value);
+    }
+    status
 }

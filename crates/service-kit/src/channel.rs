@@ -158,10 +158,16 @@ pub struct HopInfo {
     pub host: String,
     /// Id of its span, 16 hex digits; empty if it has none.
     pub span_id: String,
+    /// Digest of the route table that a refusal of router-svc comes from; empty elsewhere.
+    pub route_table: String,
 }
 
 /// Reads where an answer (or an error status) was given.
 pub fn hop_info(metadata: &MetadataMap) -> HopInfo {
     let text = |name| metadata.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-    HopInfo { host: text("x-switchboard-host"), span_id: text("x-switchboard-span") }
+    HopInfo {
+        host: text("x-switchboard-host"),
+        span_id: text("x-switchboard-span"),
+        route_table: text("x-switchboard-route-table"),
+    }
 }

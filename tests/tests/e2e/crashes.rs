@@ -32,6 +32,9 @@ async fn a_killed_service_is_named_and_its_return_is_enough() {
         let _ = switchboard.http().respond(&whole("Hello")).await.is(200);
         switchboard.kill(part).await;
         fails_without(&switchboard, part).await;
+        // Status says what a call says, whichever service is away.
+        let told = switchboard.cli(&["models", "status", "--check", "--json"]).await.exits(1).json();
+        assert!(told.to_string().contains("PEER_UNAVAILABLE"), "{told}");
         let sick = switchboard.cli(&["health", "--json"]).await.exits(1).json();
         let services = sick["services"].as_array().expect("services");
         let not_serving: Vec<_> =

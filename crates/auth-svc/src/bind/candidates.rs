@@ -74,10 +74,8 @@ fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
 
 fn none_at_all(wanted: &Wanted) -> Refusal {
     let how = match wanted.realm.as_str() {
-        "subscription" => {
-            "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`".into()
-        }
-        _ => format!("`switchboard login api-key --provider {}`", wanted.provider),
+        "subscription" => "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`",
+        _ => "`switchboard import codex` (an auth.json with OPENAI_API_KEY) or `switchboard import openclaw`",
     };
     let detail = format!("there is no credential of provider {}; add one: {how}", wanted.provider);
     Refusal::new(CandidateReason::Missing, detail)

@@ -97,8 +97,8 @@ fn misfit(credential: &Credential, route: &Route<'_>) -> Option<Refusal> {
         (Kind::OAuth, Kind::ApiKey) => refuse(
             WrongRealm,
             format!(
-                "it is a subscription's login, and {provider} is billed to an API key; add one: \
-                 `switchboard login api-key --provider {provider}`",
+                "it is a subscription's login, and {provider} is billed to an API key; import one: \
+                 `switchboard import codex` (an auth.json with OPENAI_API_KEY) or `switchboard import openclaw`",
                 provider = route.provider
             ),
         ),
@@ -132,7 +132,7 @@ fn latched(credential: &Credential, latch: &Latch) -> Refusal {
     let again = match credential.kind {
         Kind::OAuth if credential.borrowed => "import it again from its other holder",
         Kind::OAuth => "log in again: `switchboard login codex`",
-        Kind::ApiKey => "store a new key: `switchboard login api-key`",
+        Kind::ApiKey => "import a new key: `switchboard import codex` or `switchboard import openclaw`",
     };
     let mut refusal = Refusal::new(CandidateReason::NeedsLogin, format!("{}; {again}", latch.detail));
     refusal.latch = Some(latch.kind);

@@ -156,7 +156,7 @@ fn tokens(context: &Context<'_>, root: &Map<String, Value>, mode: &Mode, label: 
 fn api_key(context: &Context<'_>, root: &Map<String, Value>, mode: &Mode, label: &str) -> Result<Item, String> {
     if *mode != Mode::ApiKey {
         let why = format!(
-            "{}; the key bills a platform account: to use it too, run `switchboard login api-key --provider openai`",
+            "{}; the key bills a platform account: to use it too, import an auth.json that holds OPENAI_API_KEY alone",
             in_words(mode)
         );
         return Ok(Item::skip(API_KEY, OPENAI, why));

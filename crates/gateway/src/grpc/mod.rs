@@ -1,5 +1,6 @@
 //! The gRPC face.
 
+mod admit;
 mod answer;
 
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use proto::gateway::v1::{
     RespondRequest, RespondResponse,
 };
 use service_kit::{
-    Peer, failure_to_proto, status_from_failure, status_from_failure_with_trace, trace_to_proto, usage_to_proto,
+    failure_to_proto, status_from_failure, status_from_failure_with_trace, trace_to_proto, usage_to_proto,
 };
 use tonic::{Request, Response, Status};
 
@@ -25,6 +26,9 @@ use crate::headers;
 use crate::pipeline::{self, Ask, Call, CallStream, Words};
 use crate::records::{Face, Record, no_such_call};
 use crate::status::{check, reason_of, resolve_one, status};
+
+pub(crate) use admit::Admitting;
+use admit::introduced;
 
 /// Bindings checked together for a list of models.
 const AT_ONCE: usize = 8;
@@ -42,26 +46,18 @@ impl Grpc {
     }
 
     /// Who asks, for questions that are no calls.
-    async fn identify<T>(&self, request: &Request<T>, agent: &str) -> Result<(Caller, Budget), Status> {
-        let headers = request.metadata().as_ref();
-        let budget = Budget::from_headers(headers);
-        let peer = request.extensions().get::<Peer>().copied();
-        let caller = self.core.identify(headers, peer, agent, budget).await;
+    fn identify<T>(&self, request: &Request<T>, agent: &str) -> Result<(Caller, Budget), Status> {
+        let budget = Budget::from_headers(request.metadata().as_ref());
+        let caller = introduced(request.extensions()).speaking_for(agent).result;
         Ok((caller.map_err(|f| status_from_failure(&f))?, budget))
     }
 
     /// Begins a call. Failures that come before it are failures of the call: recorded, and with its trace.
-    async fn begin<T>(
-        &self,
-        request: &Request<T>,
-        words: Words<'_>,
-        agent: &str,
-    ) -> Result<(CallStream, String), Status> {
+    fn begin<T>(&self, request: &Request<T>, words: Words<'_>, agent: &str) -> Result<(CallStream, String), Status> {
         let metadata = request.metadata().as_ref();
         let mut call = Call::accept(&self.core, Face::Grpc, metadata);
         let call_id = call.id.clone();
-        let peer = request.extensions().get::<Peer>().copied();
-        let asked = match call.identify(metadata, peer, agent).await {
+        let asked = match call.admit(introduced(request.extensions()).speaking_for(agent)) {
             Ok(()) => self.ask(words, metadata),
             Err(failure) => Err(failure),
         };
@@ -115,7 +111,7 @@ impl GatewayService for Grpc {
 
     async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<Self::RespondStream>, Status> {
         let asked = request.get_ref();
-        let (events, call_id) = self.begin(&request, answer::respond_words(asked), &asked.agent).await?;
+        let (events, call_id) = self.begin(&request, answer::respond_words(asked), &asked.agent)?;
         let events = answer::typed(events, call_id.clone(), asked.include_raw);
         // The answer's head waits for the winner's first event, so that a failure before it is a plain status.
         let mut events = Box::pin(events);
@@ -131,26 +127,26 @@ impl GatewayService for Grpc {
 
     async fn complete(&self, request: Request<CompleteRequest>) -> Result<Response<CompleteResponse>, Status> {
         let asked = request.get_ref();
-        let (events, call_id) = self.begin(&request, answer::complete_words(asked), &asked.agent).await?;
+        let (events, call_id) = self.begin(&request, answer::complete_words(asked), &asked.agent)?;
         let whole = answer::whole(events, asked.include_raw).await?;
         Ok(answered(whole, &call_id))
     }
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
-        let (caller, budget) = self.identify(&request, &request.get_ref().agent).await?;
+        let (caller, budget) = self.identify(&request, &request.get_ref().agent)?;
         let models = list_models(&self.core, &caller, budget).await.map_err(|f| status_from_failure(&f))?;
         Ok(Response::new(ListModelsResponse { models }))
     }
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
         let asked = request.get_ref();
-        let (caller, budget) = self.identify(&request, &asked.agent).await?;
+        let (caller, budget) = self.identify(&request, &asked.agent)?;
         let found = status(&self.core, &caller, &asked.agent, asked.probe, budget).await;
         found.map(Response::new).map_err(|f| status_from_failure(&f))
     }
 
     async fn list_calls(&self, request: Request<ListCallsRequest>) -> Result<Response<ListCallsResponse>, Status> {
-        let (caller, _) = self.identify(&request, "").await?;
+        let (caller, _) = self.identify(&request, "")?;
         let ListCallsRequest { limit, failed } = request.into_inner();
         let limit = usize::try_from(limit).ok().filter(|n| *n > 0).unwrap_or(CALLS_LISTED);
         let calls = self.core.records.list(&caller, limit, failed).iter().map(|r| record_to_proto(r)).collect();
@@ -158,7 +154,7 @@ impl GatewayService for Grpc {
     }
 
     async fn get_call(&self, request: Request<GetCallRequest>) -> Result<Response<GetCallResponse>, Status> {
-        let (caller, _) = self.identify(&request, "").await?;
+        let (caller, _) = self.identify(&request, "")?;
         let call_id = request.into_inner().call_id;
         let Some(record) = self.core.records.find(&call_id, &caller) else {
             return Err(status_from_failure(&no_such_call(&call_id)));

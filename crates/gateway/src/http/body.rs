@@ -3,12 +3,15 @@
 use std::error::Error;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+/// How long the next piece of a body may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a body that is refused is read and thrown away.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// Most bytes of it, decoded.
@@ -35,17 +38,47 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
         return Err(too_large(limit));
     }
     let mut body = body;
-    match Limited::new(&mut body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if is_length_limit(error.as_ref()) => {
+    match collect(Limited::new(&mut body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(error.as_ref()) => {
             drain(body).await;
             Err(too_large(limit))
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
             Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
         }
+        Err(Stalled) => {
+            let message = format!("the body broke off: nothing more came within {} s", PATIENCE.as_secs());
+            Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
+        }
     }
+}
+
+/// Nothing more came of a body, and its end neither.
+struct Stalled;
+
+/// All of a body. A caller that stops in the middle of it, or vanished, does not hold the connection for ever.
+async fn collect(mut body: Limited<&mut Body>) -> Result<Result<Bytes, BoxError>, Stalled> {
+    let mut all = BytesMut::new();
+    let mut first = Bytes::new();
+    loop {
+        let frame = match tokio::time::timeout(PATIENCE, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => return Ok(Err(error)),
+            Ok(None) => break,
+            Err(_) => return Err(Stalled),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if first.is_empty() && all.is_empty() {
+            // Most bodies come in one piece, which needs no copy.
+            first = data;
+            continue;
+        }
+        all.extend_from_slice(&std::mem::take(&mut first));
+        all.extend_from_slice(&data);
+    }
+    Ok(Ok(if all.is_empty() { first } else { all.freeze() }))
 }
 
 /// Throws away what is left of a body that is refused. A connection that is closed over unread bytes is reset, and the
@@ -75,4 +108,34 @@ fn is_length_limit(error: &(dyn Error + 'static)) -> bool {
 
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     error.source().map_or_else(|| error.to_string(), root_cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+
+    fn pieces(pieces: &[&'static str]) -> stream::Iter<std::vec::IntoIter<Result<Bytes, Infallible>>> {
+        stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect::<Vec<_>>())
+    }
+
+    async fn read_whole(body: Body) -> Result<Bytes, Failure> {
+        read(&HeaderMap::new(), body, 10).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_become_one_body_within_its_limit_and_a_stall_ends_it() {
+        for parts in [&[][..], &["abc"], &["", "a", "", "bc", "def"]] {
+            assert_eq!(read_whole(Body::from_stream(pieces(parts))).await, Ok(Bytes::from(parts.concat())));
+        }
+        let over = read_whole(Body::from_stream(pieces(&["0123456789", "0"]))).await;
+        assert_eq!(over.map_err(|f| f.reason), Err(Reason::RequestTooLarge));
+        let stalled = pieces(&["abc"]).chain(stream::pending());
+        let failure = read_whole(Body::from_stream(stalled)).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::RequestInvalid);
+        assert!(failure.message.contains("broke off"), "{failure}");
+    }
 }

@@ -20,6 +20,9 @@ use crate::http::error::{call_response, failed_event};
 use crate::pipeline::{self, Ask, Call, CallEvent, CallStream, Ended, Head};
 use crate::records::Face;
 
+/// Bodies from this size on are read on a thread that may be busy.
+const LARGE_BODY_BYTES: usize = 1024 * 1024;
+
 /// What every answer of one call says about it.
 struct Labels {
     call_id: String,
@@ -63,7 +66,13 @@ pub(super) async fn create(State(core): State<Arc<Core>>, request: Request) -> R
 
 async fn read(core: &Core, headers: &HeaderMap, body: Body) -> Result<Ask, Failure> {
     let body = super::body::read(headers, body, core.max_body_bytes).await?;
-    Ask::from_body(body, headers::passing(headers), headers::session(headers))
+    let (passing, session) = (headers::passing(headers), headers::session(headers));
+    if body.len() < LARGE_BODY_BYTES {
+        return Ask::from_body(body, passing, session);
+    }
+    let read = tokio::task::spawn_blocking(move || Ask::from_body(body, passing, session)).await;
+    let failed = |e| Failure::new(Reason::Internal, service::GATEWAY, format!("the body could not be read: {e}"));
+    read.map_err(failed)?
 }
 
 /// The bytes as they come. The answer's status is decided by the winner's first event.

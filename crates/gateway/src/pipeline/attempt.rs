@@ -13,7 +13,7 @@ use tonic::Streaming;
 
 use crate::budget::{Budget, deadline_passed};
 use crate::pipeline::decide::Failed;
-use crate::pipeline::hold::{Hold, Look, Terminal, look};
+use crate::pipeline::hold::{Hold, Look, Terminal, is_silent, look};
 
 /// How long the chunk with the terminal event waits for the outcome, which comes right behind it. Clients close the
 /// connection at the terminal event; with the outcome at hand the record is whole by then.
@@ -63,7 +63,7 @@ impl Attempt {
     }
 
     /// Waits until the attempt either answers or has failed. With `hold` the events that carry no content wait, so that
-    /// an early failure can still be followed by another attempt.
+    /// an early failure can still be followed by another attempt. Comment lines always wait for the first event.
     pub(crate) async fn begin(&mut self, hold: bool, budget: Budget) -> Begun {
         let mut held = Hold::default();
         loop {
@@ -75,6 +75,11 @@ impl Attempt {
                 None => self.receive(budget).await,
             };
             match received {
+                Received::Chunk { data, .. } if is_silent(&data) => {
+                    if !held.take_silent(data) {
+                        return self.answer(held, None);
+                    }
+                }
                 Received::Chunk { data, content, look } => {
                     self.failed_event |= look.only_failure;
                     if !held.take(data, content, &look) || !hold {

@@ -12,7 +12,7 @@ use service_kit::{Peer, candidate_from_proto, failure_from_proto, usage_from_pro
 use tracing::Span;
 
 use crate::budget::{Budget, deadline_passed};
-use crate::caller::Caller;
+use crate::caller::{Caller, Identified};
 use crate::core::Core;
 use crate::links::Asked;
 use crate::pipeline::ask::Ask;
@@ -109,7 +109,13 @@ impl Call {
         agent: &str,
     ) -> Result<(), Failure> {
         let identified = self.core.keys.identify(&self.core.links, headers, peer, agent, self.budget).await;
+        self.admit(identified)
+    }
+
+    /// Takes note of who calls.
+    pub(crate) fn admit(&mut self, identified: Identified) -> Result<(), Failure> {
         if let Some(asked) = &identified.asked {
+            self.tracer.began(asked.began);
             self.tracer.asked(asked);
         }
         self.caller = Some(identified.result?);
@@ -124,6 +130,7 @@ impl Call {
             ResolveRequest { model: ask.model.clone(), agent: caller.agent.clone(), allowed: caller.models.clone() };
         let asked = self.core.links.resolve(question, self.budget).await;
         self.tracer.asked(&asked);
+        self.tracer.table(asked.info.route_table);
         let answer = asked.result?;
         self.tracer.table(answer.table_digest);
         Ok(Plan::new(answer.routes))

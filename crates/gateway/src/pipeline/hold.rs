@@ -120,6 +120,11 @@ fn terminal(data: &Bytes, success: bool) -> Terminal {
     Terminal { success, response_id, usage }
 }
 
+/// True for a chunk without an event: comment lines, which keep a connection alive, and blank ones.
+pub(crate) fn is_silent(chunk: &[u8]) -> bool {
+    chunk.split(|byte| matches!(byte, b'\n' | b'\r')).all(|line| line.is_empty() || line.starts_with(b":"))
+}
+
 /// Chunks held back.
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
@@ -137,6 +142,13 @@ impl Hold {
         self.chunks.push(chunk);
         self.since.get_or_insert_with(Instant::now);
         (!content || look.only_failure) && self.bytes <= MAX_BYTES
+    }
+
+    /// Takes a chunk without an event. It waits for the first event, however long that takes. False if it is too much.
+    pub(crate) fn take_silent(&mut self, chunk: Bytes) -> bool {
+        self.bytes += chunk.len();
+        self.chunks.push(chunk);
+        self.bytes <= MAX_BYTES
     }
 
     /// When holding must end.
@@ -198,5 +210,14 @@ mod tests {
         assert_eq!(hold.release().concat(), [CREATED, FAILED, DELTA].concat().as_bytes());
         let mut hold = Hold::default();
         assert!(!take(&mut hold, &": x\n\n".repeat(MAX_BYTES / 5 + 1), false));
+    }
+
+    #[test]
+    fn comments_wait_for_an_event_without_a_limit_of_time() {
+        assert!(is_silent(b": keep-alive\n\n") && is_silent(b"\r\n:\r\n\r\n") && is_silent(b""));
+        assert!(!is_silent(CREATED.as_bytes()) && !is_silent(b": x\n\ndata: y\n\n") && !is_silent(b"event: x\n\n"));
+        let mut hold = Hold::default();
+        assert!(hold.take_silent(Bytes::from_static(b": x\n\n")) && hold.until().is_none());
+        assert!(!hold.take_silent(Bytes::from(vec![b':'; MAX_BYTES])));
     }
 }

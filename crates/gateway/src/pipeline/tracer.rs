@@ -37,6 +37,11 @@ impl Tracer {
         Self { started: Instant::now(), trace, open: None }
     }
 
+    /// The call began earlier: what was asked before it could be accepted belongs to it.
+    pub(crate) fn began(&mut self, at: Instant) {
+        self.started = self.started.min(at);
+    }
+
     /// Since the call was accepted.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
@@ -132,7 +137,7 @@ impl Tracer {
         let sent = timings.sent_us.unwrap_or(0.0).max(0.0);
         let took = Duration::try_from_secs_f64((timings.total_us - sent).max(0.0) / 1e6).unwrap_or_default();
         let start = began + Duration::try_from_secs_f64(sent / 1e6).unwrap_or_default();
-        let info = HopInfo { host, span_id: outcome.span_id.clone() };
+        let info = HopInfo { host, span_id: outcome.span_id.clone(), ..HopInfo::default() };
         self.hop(service::UPSTREAM, &format!("POST {}", url.path()), start, took, &info, reason);
     }
 
@@ -159,7 +164,7 @@ impl Tracer {
     /// The whole trace. An attempt that is still open ended with the call.
     pub(crate) fn finish(&mut self, failure: Option<&Failure>, span_id: String) -> ExecutionTrace {
         self.end(failure, None);
-        let info = HopInfo { host: hostname().to_owned(), span_id };
+        let info = HopInfo { host: hostname().to_owned(), span_id, ..HopInfo::default() };
         let reason = failure.map(|f| f.reason);
         self.hop(service::GATEWAY, "call", self.started, self.elapsed(), &info, reason);
         self.trace.hops.sort_by(|a, b| a.start_us.total_cmp(&b.start_us));

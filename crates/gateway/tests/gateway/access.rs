@@ -1,8 +1,10 @@
 //! Who may call, and who sees what.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use domain::Reason;
+use futures_util::{StreamExt, stream};
 use proto::gateway::v1::{CompleteRequest, GetCallRequest, ListCallsRequest};
 use serde_json::Value;
 use service_kit::failure_from_status;
@@ -38,6 +40,24 @@ async fn without_a_live_key_nothing_happens() {
     assert_eq!(world.auth.verified.load(Ordering::SeqCst), 3);
     let calls = world.operator().list_calls(ListCallsRequest::default()).await.unwrap().into_inner().calls;
     assert!(calls.is_empty(), "strangers fill no records");
+}
+
+#[tokio::test]
+async fn a_strangers_message_is_not_even_awaited() {
+    let world = World::new(vec![]).await;
+    let post = async |key: &str| {
+        // The frame of a message of 64 MiB that never comes.
+        let frame = stream::once(async { Ok::<_, std::io::Error>(vec![0, 4, 0, 0, 0]) }).chain(stream::pending());
+        let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+        let url = format!("{}/switchboard.gateway.v1.GatewayService/Complete", world.url);
+        let request = client.post(url).header("content-type", "application/grpc").header("te", "trailers");
+        let request = request.bearer_auth(key).body(reqwest::Body::wrap_stream(frame));
+        tokio::time::timeout(Duration::from_secs(2), request.send()).await
+    };
+    let refused = post("sbk_wrong").await.expect("at once").unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "16");
+    assert!(refused.headers().contains_key("x-switchboard-call-id"));
+    assert!(post(crate::fakes::KEY).await.is_err(), "a caller's message is waited for");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use service_kit::{failure_from_status, trace_from_status};
 
 use crate::fakes::{Credential, route};
-use crate::script::{FULL, Step, chunk, failed};
+use crate::script::{FULL, Step, chunk, failed, success};
 use crate::world::{World, eventually};
 
 const CREATED: &str =
@@ -110,6 +110,25 @@ async fn lifecycle_events_wait_for_a_second_at_most() {
     let began = Instant::now();
     world.post(true).await;
     assert!(began.elapsed() >= Duration::from_millis(900));
+}
+
+#[tokio::test]
+async fn comment_lines_wait_for_the_first_event() {
+    const COMMENT: &str = ": keep-alive\n\n";
+    let lost = Step::Outcome(Box::new(failed(Reason::StreamCut, Some(200), Sent::Sent)));
+    let world = World::new(vec![vec![Step::Head, chunk(COMMENT, false), lost]]).await;
+    let response = world.post(true).await;
+    assert_eq!(response.status(), 502, "a cut before any event is no stream");
+    assert!(!response.text().await.unwrap().contains(COMMENT));
+    // Longer than events are held back.
+    let slow = Step::Pause(Duration::from_millis(1300));
+    let mut early = crate::script::fails_early(Reason::RateLimited);
+    early.splice(1..1, [chunk(COMMENT, false), slow.clone()]);
+    let second = vec![Step::Head, chunk(COMMENT, false), slow, chunk(FULL, true), Step::Outcome(Box::new(success()))];
+    let both = vec![Credential::new("main", "openai-codex"), Credential::new("second", "openai-codex")];
+    let world = World::with(both, vec![early, second]).await;
+    assert_eq!(world.post(true).await.text().await.unwrap(), format!("{COMMENT}{FULL}"));
+    assert_eq!(world.attempts(), 2);
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ impl Case<'_> {
         match answer.target.kind {
             TargetKind::ChatgptCodex => failure,
             TargetKind::OpenaiApi | TargetKind::Custom => {
-                failure.next_step("store a valid key: `switchboard login api-key --provider <provider>`")
+                failure.next_step("import a valid key: `switchboard import codex` or `switchboard import openclaw`")
             }
         }
     }

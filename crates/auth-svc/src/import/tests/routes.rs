@@ -108,7 +108,7 @@ async fn workarounds_in_the_providers_need_nothing_here() {
         ("codex: { baseUrl: 'https://chatgpt.com/elsewhere' }", "not the Codex backend"),
         ("'openai-codex': { api: 'anthropic-messages' }", "not what the Codex backend speaks"),
         ("'openai-codex': { baseUrl: 'http://user:S3CRET@proxy:8080/v1' }", "another server's"),
-        ("openai: { apiKey: 'sk-S3CRET' }", "login api-key"),
+        ("openai: { apiKey: 'sk-S3CRET' }", "was not taken over"),
     ] {
         let (toml, notes) = import(&config(settings)).await;
         assert!(notes.contains(says), "{settings}: {notes}");
