@@ -9,6 +9,9 @@ use serde_json::value::RawValue;
 /// Largest event that is read whole: a finished response with its pictures.
 const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
+/// Largest stream of which a response is put together: more would not fit in one answer of ours either.
+const MAX_STREAM_BYTES: usize = 128 * 1024 * 1024;
+
 /// One event, as the typed face tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
@@ -44,6 +47,8 @@ pub(crate) struct Assembler {
     pending: String,
     /// The response object of the terminal event.
     response: Option<Box<RawValue>>,
+    /// Bytes taken so far.
+    taken: usize,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +94,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 impl Assembler {
     /// Takes bytes of the stream; gives the events that end in them.
     pub(crate) fn push(&mut self, bytes: Bytes) -> Vec<Told> {
+        self.taken = self.taken.saturating_add(bytes.len());
         let piece = self.splitter.get_or_insert_with(|| Splitter::new(MAX_EVENT_BYTES)).push(bytes);
         let events = piece.map(|p| p.events).unwrap_or_default();
         events.into_iter().filter(|e| e.data.as_ref() != b"[DONE]").map(|event| self.tell(event)).collect()
@@ -98,7 +104,17 @@ impl Assembler {
         let kind = event.kind();
         let wire = serde_json::from_slice::<Wire<'_>>(&event.data).ok();
         let meaning = wire.and_then(|wire| self.read(&kind, &wire));
+        if self.is_too_large() {
+            // Its events can be told all the same, one by one.
+            (self.items, self.texts, self.tool_calls) = Default::default();
+            (self.pending, self.response) = Default::default();
+        }
         Told { kind: meaning.unwrap_or(Kind::Other(kind)), data: event.data }
+    }
+
+    /// True once more has come than is put together: there is no response then, and no result.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.taken > MAX_STREAM_BYTES
     }
 
     fn read(&mut self, kind: &str, wire: &Wire<'_>) -> Option<Kind> {
@@ -267,6 +283,19 @@ mod tests {
             );
             assert_eq!(assemble(&stream).0.response(), Some(expected.replace("ITEM", item)), "{response}");
         }
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_and_not_kept() {
+        let mut assembler = Assembler::default();
+        let big = "x".repeat(16 * 1024 * 1024);
+        let delta = format!("data: {{\"type\":\"response.output_text.delta\",\"delta\":\"{big}\"}}\n\n");
+        for _ in 0..9 {
+            let told = assembler.push(Bytes::from(delta.clone()));
+            assert_eq!(told.len(), 1);
+        }
+        assert!(assembler.is_too_large() && assembler.pending.is_empty());
+        assert_eq!((assembler.response(), assembler.result()), (None, (vec![], vec![])));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Otherwise it goes over HTTP/2 on a unix socket, on more than one connection, because a connection that sees too
 //! many cancelled streams is closed as a whole.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,8 +111,25 @@ fn connect(path: Arc<PathBuf>) -> Channel {
         .connect_timeout(Duration::from_secs(5))
         .connect_with_connector_lazy(service_fn(move |_| {
             let path = Arc::clone(&path);
-            async move { UnixStream::connect(path.as_ref()).await.map(TokioIo::new) }
+            async move { dial(&path).await.map(TokioIo::new) }
         }))
+}
+
+/// Connects to a socket, and looks who serves it: in a directory that others can write to it may be anybody.
+async fn dial(path: &Path) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect(path).await?;
+    let uid = stream.peer_cred()?.uid();
+    if !may_serve(uid, rustix::process::geteuid().as_raw()) {
+        let message = format!("the socket is served by user id {uid}, which is neither this user nor root");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(stream)
+}
+
+/// True if a process of user `own` may take a server of user `uid` for Switchboard's. Root serves everybody, and knows
+/// whom it asks.
+fn may_serve(uid: u32, own: u32) -> bool {
+    uid == own || uid == 0 || own == 0
 }
 
 impl Service<Request<Body>> for PeerChannel {
@@ -169,5 +187,16 @@ pub fn hop_info(metadata: &MetadataMap) -> HopInfo {
         host: text("x-switchboard-host"),
         span_id: text("x-switchboard-span"),
         route_table: text("x-switchboard-route-table"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strangers_socket_is_no_peer() {
+        assert!(may_serve(1000, 1000) && may_serve(0, 1000) && may_serve(1000, 0));
+        assert!(!may_serve(1001, 1000));
     }
 }

@@ -33,7 +33,7 @@ pub use listener::{BindError, Bound, ListenAddress};
 pub use mount::{MountError, Mounted};
 pub use peer::Peer;
 pub use seal::{SealKey, SealRefusal, SealRequest, UpstreamSecret, sealed_at_ms};
-pub use server::{ServeOptions, serve};
+pub use server::{Ending, ServeOptions, serve};
 pub use shutdown::shutdown_signal;
 pub use status::{failure_from_status, status_from_failure, status_from_failure_with_trace, trace_from_status};
 pub use url::{UpstreamUrl, UrlError};

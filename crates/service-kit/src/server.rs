@@ -22,6 +22,8 @@ use crate::peer::Peer;
 
 /// How long a client may take to say which protocol it speaks, and then for the headers of a request.
 const HEADERS: Duration = Duration::from_secs(30);
+/// How long streams that are told to end may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Streams of one connection from the network that may be reset for a client's faults before the connection is closed:
 /// plenty for a client that often gives up, and an end to one that does nothing else.
 const MAX_FAULTS: usize = 16 * 1024;
@@ -47,6 +49,17 @@ impl Default for ServeOptions {
     }
 }
 
+/// Tells a handler when the drain is over: an extension of every request that came over a listener.
+#[derive(Clone, Debug, Default)]
+pub struct Ending(CancellationToken);
+
+impl Ending {
+    /// Waits for the end of the drain. What has something to say then has a second for it.
+    pub async fn over(&self) {
+        self.0.cancelled().await;
+    }
+}
+
 /// Lets hyper spawn a connection's streams where the drain sees them.
 #[derive(Clone)]
 struct Tracked(TaskTracker);
@@ -61,10 +74,11 @@ where
     }
 }
 
-/// Serves until `shutdown`, then stops accepting, lets streams finish for `drain`, and ends what is left.
+/// Serves until `shutdown`, then stops accepting, lets streams finish for `drain`, tells those that are left to end, and
+/// ends what does not.
 pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
-    let abort = CancellationToken::new();
+    let (ending, abort) = (Ending::default(), CancellationToken::new());
     let builder = Arc::new(builder(&tasks, &listener));
     loop {
         let accepted = tokio::select! {
@@ -86,6 +100,7 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
             builder: Arc::clone(&builder),
             tls: options.tls.clone(),
             shutdown: shutdown.clone(),
+            ending: ending.clone(),
             abort: abort.clone(),
         };
         drop(tasks.spawn(connection.run(stream)));
@@ -98,9 +113,12 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
             drain_s = options.drain.as_secs(),
             "streams were still open after the drain"
         );
-        abort.cancel();
-        // A task that does not even end when it is told to is left behind; the process ends anyway.
-        let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
+        ending.0.cancel();
+        if tokio::time::timeout(LAST_WORDS, tasks.wait()).await.is_err() {
+            abort.cancel();
+            // A task that does not even end when it is told to is left behind; the process ends anyway.
+            let _ = tokio::time::timeout(LAST_WORDS, tasks.wait()).await;
+        }
     }
 }
 
@@ -165,6 +183,7 @@ struct Connection {
     builder: Arc<auto::Builder<Tracked>>,
     tls: Option<TlsAcceptor>,
     shutdown: CancellationToken,
+    ending: Ending,
     abort: CancellationToken,
 }
 
@@ -182,9 +201,10 @@ impl Connection {
             }
             _ => stream,
         };
-        let peer = self.peer;
+        let (peer, ending) = (self.peer, self.ending);
         let service = self.router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(ending.clone());
             request.map(Body::new)
         });
         let service = TowerToHyperService::new(service);

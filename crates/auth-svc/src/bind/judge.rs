@@ -198,7 +198,7 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
 /// refreshed at every call.
 fn margin_s(credential: &Credential, expires: i64, route: &Route<'_>) -> i64 {
     match credential.last_refresh {
-        Some(at) if expires > at => route.margin_s.min((expires - at) / 2),
+        Some(at) if expires > at => route.margin_s.min(expires.saturating_sub(at) / 2),
         _ => route.margin_s,
     }
 }

@@ -139,6 +139,8 @@ fn when_a_token_is_refreshed() {
     assert_eq!(verdict(&at(Some(NOW_S), last)), Verdict::Refresh { alive: false });
     // A token of one minute is not refreshed at every call.
     assert_eq!(verdict(&at(Some(NOW_S + 60), Some(NOW_S))), Verdict::Usable);
+    // Dates that a file may hold, whatever they mean.
+    assert_eq!(verdict(&at(Some(i64::MAX), Some(i64::MIN))), Verdict::Usable);
     // Without an expiry: eight days from the last refresh, and for ever where nothing is known.
     assert_eq!(verdict(&at(None, Some(NOW_S - 8 * DAY))), Verdict::Refresh { alive: false });
     assert_eq!(verdict(&at(None, last)), Verdict::Usable);

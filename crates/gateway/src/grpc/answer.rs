@@ -1,11 +1,12 @@
 //! A call's events as gRPC messages.
 
+use domain::{Failure, Reason, service};
 use futures_util::{Stream, StreamExt};
 use proto::gateway::v1::respond_response::Event;
 use proto::gateway::v1::{
     CallMeta, CallResult, CompleteRequest, CompleteResponse, Payload, RespondRequest, RespondResponse, Started,
 };
-use service_kit::{trace_to_proto, usage_to_proto};
+use service_kit::{status_from_failure, trace_to_proto, usage_to_proto};
 use tonic::Status;
 
 use super::failed;
@@ -76,6 +77,11 @@ pub(super) async fn whole(mut events: CallStream, include_raw: bool) -> Result<C
             CallEvent::Head(_) => {}
             CallEvent::Bytes(bytes) => drop(assembler.push(bytes)),
             CallEvent::End(ended) if ended.record.failure.is_some() => return Err(failed(&ended.record)),
+            CallEvent::End(_) if assembler.is_too_large() => {
+                let message = "the upstream's answer is too large to be held whole";
+                let failure = Failure::new(Reason::UpstreamError, service::UPSTREAM, message);
+                return Err(status_from_failure(&failure.next_step("call `Respond`, which passes any answer through")));
+            }
             CallEvent::End(ended) => {
                 let response_json = if include_raw { assembler.response() } else { None };
                 let result = Some(call_result(assembler, *ended));

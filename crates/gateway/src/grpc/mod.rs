@@ -55,7 +55,7 @@ impl Grpc {
     /// Begins a call. Failures that come before it are failures of the call: recorded, and with its trace.
     fn begin<T>(&self, request: &Request<T>, words: Words<'_>, agent: &str) -> Result<(CallStream, String), Status> {
         let metadata = request.metadata().as_ref();
-        let mut call = Call::accept(&self.core, Face::Grpc, metadata);
+        let mut call = Call::accept(&self.core, Face::Grpc, metadata, request.extensions());
         let call_id = call.id.clone();
         let asked = match call.admit(introduced(request.extensions()).speaking_for(agent)) {
             Ok(()) => self.ask(words, metadata),

@@ -32,7 +32,7 @@ struct Labels {
 
 pub(super) async fn create(State(core): State<Arc<Core>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut call = Call::accept(&core, Face::Http, &parts.headers);
+    let mut call = Call::accept(&core, Face::Http, &parts.headers, &parts.extensions);
     let labels = Labels { call_id: call.id.clone(), trace_id: call.trace_id.clone(), span: call.span.clone() };
     let ask = match call.identify(&parts.headers, parts.extensions.get::<Peer>().copied(), "").await {
         Err(failure) => {

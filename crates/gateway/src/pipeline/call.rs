@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use domain::{Candidate, Failure, Reason, Usage, service};
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
 use proto::common::v1::Header;
 use proto::router::v1::{ResolveRequest, Route};
 use proto::transport::v1::{Outcome, Resource, RespondRequest, SealedCredential};
-use service_kit::{Peer, candidate_from_proto, failure_from_proto, usage_from_proto};
+use service_kit::{Ending, Peer, candidate_from_proto, failure_from_proto, usage_from_proto};
 use tracing::Span;
 
 use crate::budget::{Budget, deadline_passed};
@@ -59,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) span: Span,
     /// The caller's time.
     pub(crate) budget: Budget,
+    /// The end of this process, as far as it is in sight.
+    pub(crate) ending: Ending,
     /// Its trace.
     pub(crate) tracer: Tracer,
     /// The terminal event, once the caller has got it.
@@ -76,7 +78,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// A call arrives.
-    pub(crate) fn accept(core: &Arc<Core>, face: Face, headers: &HeaderMap) -> Self {
+    pub(crate) fn accept(core: &Arc<Core>, face: Face, headers: &HeaderMap, extensions: &Extensions) -> Self {
         let span = Span::current();
         let id = domain::new_call_id();
         span.record("switchboard.call_id", id.as_str());
@@ -90,6 +92,7 @@ impl Call {
             trace_id,
             span,
             budget: Budget::from_headers(headers),
+            ending: extensions.get::<Ending>().cloned().unwrap_or_default(),
             terminal: None,
             response_id: None,
             dropped: Vec::new(),

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::Failure;
+use domain::{Failure, Reason, service};
 use futures_util::Stream;
 use proto::common::v1::Header;
 use proto::router::v1::Route;
@@ -88,7 +88,15 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                 return;
             }
         };
-        let Some((mut attempt, binding)) = call.winner(&mut plan, &ask).await else {
+        let ending = call.ending.clone();
+        let won = tokio::select! {
+            won = call.winner(&mut plan, &ask) => won,
+            () = ending.over() => {
+                yield CallEvent::End(Box::new(call.finish(Some(stopping()), None)));
+                return;
+            }
+        };
+        let Some((mut attempt, binding)) = won else {
             let (failure, refusal) = plan.verdict();
             for event in call.give_up(failure, refusal) {
                 yield event;
@@ -98,7 +106,11 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
         let route = plan.route().cloned().unwrap_or_default();
         yield CallEvent::Head(call.head(&attempt.head, &route));
         loop {
-            let (data, terminal) = match attempt.next(call.budget).await {
+            let message = tokio::select! {
+                message = attempt.next(call.budget) => message,
+                () = ending.over() => Message::End(End::broken(stopping())),
+            };
+            let (data, terminal) = match message {
                 Message::Chunk(data, terminal) => (data, terminal),
                 Message::End(end) => {
                     yield call.settle(end, &plan, &binding);
@@ -122,6 +134,11 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
         }
     };
     CallStream { span, events: Box::pin(events) }
+}
+
+/// The call was cut short by the end of this process, after the time that calls get to finish.
+fn stopping() -> Failure {
+    Failure::new(Reason::PeerUnavailable, service::GATEWAY, "the gateway stopped while the call was under way")
 }
 
 impl Call {

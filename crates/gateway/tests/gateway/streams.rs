@@ -113,6 +113,25 @@ async fn lifecycle_events_wait_for_a_second_at_most() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_stops_ends_its_streams_in_their_own_words() {
+    let world = World::new(vec![vec![Step::Head, chunk(DELTA, true), Step::Hang], vec![Step::Hang]]).await;
+    let mut begun = world.post(true).await.bytes_stream();
+    assert_eq!(begun.next().await.unwrap().unwrap(), DELTA);
+    let tasks = tokio_util::task::TaskTracker::new();
+    let waiting = tasks.spawn(world.http("POST", "/v1/responses").json(&crate::world::body(true)).send());
+    eventually(|| world.attempts() == 2).await;
+    world.stop();
+    let mut rest = Vec::new();
+    while let Some(bytes) = begun.next().await {
+        rest.extend(bytes.expect("ended, not cut"));
+    }
+    let event = last_event(&String::from_utf8(rest).unwrap());
+    assert_eq!(event["type"], "response.failed");
+    assert_eq!(event["response"]["error"]["code"], "PEER_UNAVAILABLE");
+    assert_eq!(waiting.await.unwrap().expect("answered").status(), 503);
+}
+
+#[tokio::test]
 async fn comment_lines_wait_for_the_first_event() {
     const COMMENT: &str = ": keep-alive\n\n";
     let lost = Step::Outcome(Box::new(failed(Reason::StreamCut, Some(200), Sent::Sent)));

@@ -87,6 +87,11 @@ impl World {
         Self { router, auth, transport, gateway, url, shutdown }
     }
 
+    /// Asks the gateway to stop; its calls get a second.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
     /// A gRPC client of agent "main".
     pub(crate) async fn agent(&self) -> Client {
         self.agent_with(KEY).await
