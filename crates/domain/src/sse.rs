@@ -11,6 +11,10 @@ use serde::Deserialize;
 /// Bytes held back for an unfinished event before they pass unparsed.
 pub const MAX_HELD_BYTES: usize = 1024 * 1024;
 
+/// Most bytes of an event that is read whole. `response.completed` repeats the whole answer, the instructions and the
+/// tools, so it can have megabytes; one that passed unread would make the end of a good answer look like a cut.
+pub const MAX_WHOLE_EVENT_BYTES: usize = 64 * 1024 * 1024;
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -1,13 +1,10 @@
 //! A stream of Responses events as what a person or an unary caller wants of it: texts, tool calls, the whole object.
 
 use bytes::Bytes;
-use domain::sse::{Event, Splitter};
+use domain::sse::{Event, MAX_WHOLE_EVENT_BYTES, Splitter};
 use proto::gateway::v1::ToolCall;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-
-/// Largest event that is read whole: a finished response with its pictures.
-const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Largest stream of which a response is put together: more would not fit in one answer of ours either.
 const MAX_STREAM_BYTES: usize = 128 * 1024 * 1024;
@@ -95,7 +92,7 @@ impl Assembler {
     /// Takes bytes of the stream; gives the events that end in them.
     pub(crate) fn push(&mut self, bytes: Bytes) -> Vec<Told> {
         self.taken = self.taken.saturating_add(bytes.len());
-        let piece = self.splitter.get_or_insert_with(|| Splitter::new(MAX_EVENT_BYTES)).push(bytes);
+        let piece = self.splitter.get_or_insert_with(|| Splitter::new(MAX_WHOLE_EVENT_BYTES)).push(bytes);
         let events = piece.map(|p| p.events).unwrap_or_default();
         events.into_iter().filter(|e| e.data.as_ref() != b"[DONE]").map(|event| self.tell(event)).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use domain::sse::{Piece, Splitter};
+use domain::sse::{MAX_WHOLE_EVENT_BYTES, Piece, Splitter};
 use domain::{Clock, Failure, Reason, service};
 use proto::transport::v1::Chunk;
 use reqwest::Response;
@@ -16,10 +16,6 @@ use crate::progress::Progress;
 const AFTER_TERMINAL: Duration = Duration::from_millis(50);
 /// How long an `error` event is given to be followed by `response.failed`, which says more.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
-
-/// Largest event that is read. `response.completed` repeats the whole answer, the instructions and the tools, so it can
-/// have megabytes; one that passed unread would make the end of a good answer look like a cut.
-const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// A stream that is being forwarded.
 #[derive(Debug)]
@@ -54,7 +50,7 @@ impl Relay {
     pub(crate) fn new(response: Response, url: String, idle: Duration, clock: Clock) -> Self {
         Self {
             response,
-            splitter: Splitter::new(MAX_EVENT_BYTES),
+            splitter: Splitter::new(MAX_WHOLE_EVENT_BYTES),
             url,
             idle,
             clock,
