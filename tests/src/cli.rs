@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::PATIENCE;
+use crate::canary::Canary;
 
 /// What a command said.
 #[derive(Clone, Debug)]
@@ -24,6 +25,11 @@ impl Output {
     /// Runs a command to its end, with `input` on its standard input.
     pub async fn of(command: Command, input: &str) -> Self {
         let shown = format!("{command:?}");
+        let canary = Canary::of_command(&command);
+        if let Some(canary) = &canary {
+            canary.given(&command, input);
+        }
+        let arguments = arguments_of(&command);
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown} cannot be started: {error}"));
@@ -33,6 +39,9 @@ impl Output {
         drop(stdin);
         let ended = tokio::time::timeout(2 * PATIENCE, child.wait_with_output()).await;
         let output = ended.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output");
+        if let Some(canary) = &canary {
+            canary.said(&arguments, &output.stdout, &output.stderr);
+        }
         Self {
             command: shown,
             code: output.status.code(),
@@ -73,6 +82,13 @@ impl std::fmt::Display for Output {
         let Self { command, code, stdout, stderr } = self;
         write!(f, "{command}\n--- exit code {code:?}, standard output\n{stdout}\n--- standard error\n{stderr}\n---")
     }
+}
+
+/// The same command, for those who look at its arguments when it has been used up.
+fn arguments_of(command: &Command) -> Command {
+    let mut copy = Command::new(command.get_program());
+    copy.args(command.get_args());
+    copy
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
+use crate::canary::Text;
 use crate::eventually;
 
 /// A span as a process exported it.
@@ -47,6 +48,7 @@ pub struct Span {
 pub struct Collector {
     endpoint: String,
     spans: Arc<Mutex<Vec<Span>>>,
+    exports: Text,
     _stop: DropGuard,
 }
 
@@ -55,12 +57,18 @@ impl Collector {
     pub async fn start() -> Self {
         let bound = Bound::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("a free port");
         let endpoint = format!("http://{}", bound.address().expect("an address"));
-        let spans = Arc::default();
-        let router = Mounted::new().add(TraceServiceServer::new(Service { spans: Arc::clone(&spans) })).router();
+        let (spans, exports) = (Arc::default(), Text::default());
+        let service = Service { spans: Arc::clone(&spans), exports: Arc::clone(&exports) };
+        let router = Mounted::new().add(TraceServiceServer::new(service)).router();
         let stop = CancellationToken::new();
         // Ends with the token, which the handle holds.
         drop(TaskTracker::new().spawn(serve(router, bound, ServeOptions::default(), stop.clone())));
-        Self { endpoint, spans, _stop: stop.drop_guard() }
+        Self { endpoint, spans, exports, _stop: stop.drop_guard() }
+    }
+
+    /// Everything that was exported, whole, as text.
+    pub(crate) fn exports(&self) -> &Text {
+        &self.exports
     }
 
     /// For `OTEL_EXPORTER_OTLP_ENDPOINT`.
@@ -104,6 +112,7 @@ impl Span {
 
 struct Service {
     spans: Arc<Mutex<Vec<Span>>>,
+    exports: Text,
 }
 
 #[tonic::async_trait]
@@ -112,6 +121,8 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let whole = format!("{:?}", request.get_ref());
+        self.exports.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(whole.as_bytes());
         let mut all = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
         for resource in request.into_inner().resource_spans {
             let attributes = resource.resource.map(|resource| texts(resource.attributes)).unwrap_or_default();

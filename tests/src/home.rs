@@ -11,8 +11,10 @@ use codex_sim::{SeedLogin, SeededLogin, Sim};
 use tempfile::TempDir;
 
 use crate::bin::bin;
+use crate::canary::Canary;
 use crate::cli::Output;
 use crate::collector::Collector;
+use crate::http::Answer;
 
 /// A file or folder of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -24,16 +26,31 @@ pub fn fixture(name: &str) -> PathBuf {
 /// A place of its own for one deployment; it goes with the last clone. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Home {
-    root: Arc<TempDir>,
+    root: Arc<Place>,
     /// Dotted keys and their values as TOML.
     settings: Arc<Mutex<BTreeMap<String, String>>>,
     environment: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
+/// The folder of a home. What it has let out is searched for secrets before it goes.
+#[derive(Debug)]
+struct Place {
+    folder: TempDir,
+    canary: Option<Arc<Canary>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(canary) = &self.canary {
+            canary.finish();
+        }
+    }
+}
+
 impl Home {
     /// A home whose upstream and identity provider are `sim`. The data directory does not exist yet.
     pub fn new(sim: &Sim) -> Self {
-        let home = Self::bare();
+        let home = Self::with(Some(sim));
         let plain = sim.plain_base_url();
         home.set("targets.chatgpt-codex.base_url", quoted(&sim.codex_base_url()));
         home.set("targets.openai-api.base_url", quoted(&sim.openai_base_url()));
@@ -48,9 +65,15 @@ impl Home {
 
     /// A home with the built-in defaults, but for the ports, which are free ones. Its upstream is the real one.
     pub fn bare() -> Self {
+        Self::with(None)
+    }
+
+    fn with(sim: Option<&Sim>) -> Self {
         let private = std::fs::Permissions::from_mode(0o700);
         let root =
             tempfile::Builder::new().prefix("sb-").permissions(private).tempdir().expect("a temporary directory");
+        let canary = sim.map(|sim| Canary::new(root.path(), sim.state().clone()));
+        let root = Place { folder: root, canary };
         let home = Self { root: Arc::new(root), settings: Arc::default(), environment: Arc::default() };
         for section in ["gateway", "auth", "router", "transport"] {
             home.set(&format!("{section}.admin_listen"), "\"127.0.0.1:0\"");
@@ -88,18 +111,46 @@ impl Home {
     /// Sets a variable for every process started from now on. They get no other variables of the test's own
     /// environment than `PATH`.
     pub fn env(&self, name: &str, value: impl Into<String>) -> &Self {
-        self.environment.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value.into());
+        let value = value.into();
+        if let (Some(canary), true) = (self.canary(), name == "SWITCHBOARD_DATABASE_KEY") {
+            canary.learn("the database key", &value);
+        }
+        self.environment.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), value);
         self
     }
 
     /// Lets every process started from now on export its spans to `collector`.
     pub fn export_to(&self, collector: &Collector) -> &Self {
+        if let Some(canary) = self.canary() {
+            canary.watch("an OTLP export", collector.exports());
+        }
         self.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()).env("OTEL_BSP_SCHEDULE_DELAY", "100")
+    }
+
+    /// What watches over this home's secrets; none without a simulator, which knows them.
+    pub(crate) fn canary(&self) -> Option<&Arc<Canary>> {
+        self.root.canary.as_ref()
+    }
+
+    /// Something that this home must not let out, beside what is known without saying.
+    pub fn keeps(&self, kind: &str, secret: &str) -> &Self {
+        if let Some(canary) = self.canary() {
+            canary.learn(kind, secret);
+        }
+        self
+    }
+
+    /// Excuses an answer that holds a secret because its caller has sent it, and the upstream repeats it.
+    pub fn excuse(&self, echo: &Answer) -> &Self {
+        if let Some(canary) = self.canary() {
+            canary.excuse(&echo.body);
+        }
+        self
     }
 
     /// A path below the home.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
+        self.root.folder.path().join(name)
     }
 
     /// The data directory.

@@ -7,6 +7,8 @@ use http::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 
+use crate::canary::Canary;
+
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub struct Http {
@@ -70,6 +72,8 @@ impl Answer {
     /// Sends a request and reads the answer to its end.
     pub async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.expect("an answer");
+        let address = response.url().host_str().zip(response.url().port()).map(|(host, port)| format!("{host}:{port}"));
+        let canary = address.as_deref().and_then(Canary::at);
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut chunks = response.bytes_stream();
         let (mut body, mut cut) = (BytesMut::new(), false);
@@ -79,7 +83,12 @@ impl Answer {
                 Err(_) => cut = true,
             }
         }
-        Self { status, headers, body: body.freeze(), cut }
+        let answer = Self { status, headers, body: body.freeze(), cut };
+        if let Some(canary) = canary {
+            canary.see("the headers of an HTTP answer", format!("{:?}", answer.headers));
+            canary.see("the body of an HTTP answer", &answer.body);
+        }
+        answer
     }
 
     /// Asserts a status.

@@ -20,6 +20,7 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "what cannot be set up is a failed test")]
 
 mod bin;
+mod canary;
 mod cli;
 mod collector;
 mod grpc;

@@ -4,16 +4,20 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::{Pid, kill_process};
 use tokio::sync::watch;
 
+use crate::canary::{Canary, look};
 use crate::eventually;
 
 /// A signal to send.
 pub use rustix::process::Signal;
 
+/// Set to `1`, it lets every process of every suite log all that it can, so that all of that is searched for secrets.
+const TRACE: &str = "SWITCHBOARD_E2E_TRACE";
 /// Log lines that are printed when a test fails.
 const LAST_LINES: usize = 60;
 
@@ -31,6 +35,7 @@ pub struct Process {
     child: Child,
     printed: watch::Receiver<Printed>,
     log: PathBuf,
+    canary: Option<Weak<Canary>>,
 }
 
 impl Process {
@@ -38,6 +43,12 @@ impl Process {
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("the log file can be opened");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+        if std::env::var_os(TRACE).is_some_and(|value| value == "1")
+            && !command.get_envs().any(|(k, _)| k == "RUST_LOG")
+        {
+            command.env("RUST_LOG", "trace");
+        }
+        let canary = Canary::of_command(&command).map(|canary| Arc::downgrade(&canary));
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         let stdout = child.stdout.take().expect("standard output is piped");
         let (sender, printed) = watch::channel(Printed::default());
@@ -48,7 +59,7 @@ impl Process {
             }
             sender.send_modify(|printed| printed.ended = true);
         });
-        Self { name: name.to_owned(), child, printed, log: log.to_owned() }
+        Self { name: name.to_owned(), child, printed, log: log.to_owned(), canary }
     }
 
     /// Waits for the line `listening <name> <address>` of each of `names`; gives the addresses in the same order.
@@ -57,6 +68,14 @@ impl Process {
     ///
     /// What happened instead, with the end of the log.
     pub async fn listening(&mut self, names: &[&str], limit: Duration) -> Result<Vec<String>, String> {
+        let found = self.printed_addresses(names, limit).await?;
+        if let Some(canary) = self.canary.as_ref().and_then(Weak::upgrade) {
+            look(&canary, &self.name, self.id());
+        }
+        Ok(found)
+    }
+
+    async fn printed_addresses(&mut self, names: &[&str], limit: Duration) -> Result<Vec<String>, String> {
         let addresses = |printed: &Printed| -> Option<Vec<String>> {
             names.iter().map(|name| printed.lines.iter().find_map(|line| address(line, name))).collect()
         };
@@ -135,6 +154,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(canary) = self.canary.as_ref().and_then(Weak::upgrade) {
+            canary.see(format!("the standard output of {}", self.name), self.stdout());
+        }
         // By the handle of this very child; one that has ended already is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();

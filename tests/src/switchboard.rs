@@ -1,7 +1,10 @@
 //! A running deployment, in either topology.
 
 use std::collections::BTreeMap;
-use std::process::{Command, ExitStatus};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use service_kit::PeerChannel;
 
@@ -16,9 +19,10 @@ use crate::{PATIENCE, eventually};
 /// Running services over a [`Home`]. They are killed when this goes.
 #[derive(Debug)]
 pub struct Switchboard {
+    // Before the home, which is searched when it goes.
+    processes: BTreeMap<&'static str, Process>,
     home: Home,
     topology: Topology,
-    processes: BTreeMap<&'static str, Process>,
     /// Of the gateway's port for agents.
     agents: String,
     /// Of the admin port of each process.
@@ -73,6 +77,10 @@ impl Switchboard {
         let front = if name == "switchboard" { Part::Gateway.name() } else { name };
         let found = process.listening(&[front, "admin"], PATIENCE).await?;
         let [listening, admin] = found.as_slice() else { return Err(format!("{name} printed {found:?}")) };
+        if let Some(canary) = self.home.canary() {
+            canary.answers_at(listening);
+            canary.answers_at(admin);
+        }
         self.admin.insert(name, admin.clone());
         if front == Part::Gateway.name() {
             self.agents.clone_from(listening);
@@ -149,12 +157,12 @@ impl Switchboard {
 
     /// A gRPC client at the agents' port, with the first agent key.
     pub fn grpc(&self) -> Gateway {
-        connect(&self.agents, Some(&self.key()))
+        connect(&self.agents, Some(&self.key()), self.home.canary())
     }
 
     /// A gRPC client at the agents' port, with another key, or without one.
     pub fn grpc_as(&self, key: Option<&str>) -> Gateway {
-        connect(&self.agents, key)
+        connect(&self.agents, key, self.home.canary())
     }
 
     /// A channel to the socket where operators and peers reach `part`: `RouterServiceClient::new(s.peer(Part::Router))`.
@@ -188,6 +196,7 @@ impl Switchboard {
 
     /// Asks every process to stop, the front door first, and waits; gives the exit statuses.
     pub async fn stop(&mut self) -> Vec<(&'static str, ExitStatus)> {
+        self.show();
         let mut ended = Vec::new();
         for part in [Part::Gateway, Part::Transport, Part::Router, Part::Auth] {
             let name = self.topology.process_of(part);
@@ -203,6 +212,50 @@ impl Switchboard {
         let process = self.process(part);
         eventually(&format!("{} logged {text:?}", process.name().to_owned()), || process.log().contains(text)).await;
     }
+}
+
+impl Switchboard {
+    /// Shows the canary what only a running deployment tells: its admin pages and its call records.
+    fn show(&mut self) {
+        let Some(canary) = self.home.canary().cloned() else { return };
+        let mut any = false;
+        for (name, process) in &mut self.processes {
+            if !process.is_running() {
+                continue;
+            }
+            any = true;
+            let address = self.admin.get(name).map(String::as_str).unwrap_or_default();
+            for page in ["/metrics", "/readyz"] {
+                if let Some(answer) = fetch(address, page) {
+                    canary.see(format!("{page} of {name}"), answer);
+                }
+            }
+        }
+        if any {
+            let mut command = self.home.command("switchboard");
+            command.args(["calls", "list", "--json"]);
+            if let Ok(output) = command.stdin(Stdio::null()).output() {
+                canary.said(&command, &output.stdout, &output.stderr);
+            }
+        }
+    }
+}
+
+impl Drop for Switchboard {
+    fn drop(&mut self) {
+        self.show();
+    }
+}
+
+/// What `GET page` says, if it says it soon. Without a runtime: this is for the end, where there may be none.
+fn fetch(address: &str, page: &str) -> Option<Vec<u8>> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address.parse().ok()?, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    write!(stream, "GET {page} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    Some(answer)
 }
 
 /// Processes of their own share the seal key through a file.

@@ -57,7 +57,10 @@ pub enum BuildError {
         cause: String,
     },
     /// The file is damaged, or is no database of ours.
-    #[error("database {path} is damaged: {cause}. It was left as it is; restore it from a backup")]
+    #[error(
+        "database {path} is damaged: {cause}. It was left as it is. Move it away, start, and restore it \
+             from a backup: `switchboard restore FILE`"
+    )]
     Corrupt {
         /// The file.
         path: String,
@@ -66,14 +69,35 @@ pub enum BuildError {
     },
     /// A newer Switchboard has used it.
     #[error(
-        "database {path} has schema version {version}, which is newer than this program knows; run the newer version"
+        "database {path} has schema version {version}, which is newer than this program knows ({known}); run the newer \
+         version. Nothing was changed\n{way_back}"
     )]
     NewerSchema {
         /// The file.
         path: String,
         /// Its schema version.
         version: i64,
+        /// The newest that this program knows.
+        known: i64,
+        /// How to go on with this program all the same, line by line.
+        way_back: String,
     },
+    /// A migration is due, and the copy that is made before one cannot be made.
+    #[error(
+        "database {path} needs a newer schema, and is not changed before it is copied to {copy}, which failed: {cause}. \
+         Nothing was changed; make room on that disk (or move older copies, {path}.before-*, elsewhere) and start again"
+    )]
+    NoCopy {
+        /// The file.
+        path: String,
+        /// The copy.
+        copy: String,
+        /// Why it cannot be made.
+        cause: String,
+    },
+    /// A change of the database key was cut off, and cannot be brought to its end.
+    #[error("a change of the database key was cut off and cannot be finished: {0}")]
+    KeyChange(String),
     /// The file cannot be read.
     #[error("database {path} cannot be read: {cause}")]
     Unreadable {
@@ -124,6 +148,8 @@ impl BuildError {
             | Self::Unreadable { .. }
             | Self::Open { .. }
             | Self::Create { .. }
+            | Self::NoCopy { .. }
+            | Self::KeyChange(_)
             | Self::AgentKeyFile { .. } => false,
         }
     }

@@ -20,6 +20,10 @@ const PROFILE_CLAIM: &str = "https://api.openai.com/profile";
 pub(crate) struct Claims {
     /// Expiry, Unix seconds.
     pub(crate) exp: Option<i64>,
+    /// Time of issue, Unix seconds.
+    pub(crate) iat: Option<i64>,
+    /// Issuer, as it is written.
+    pub(crate) iss: Option<String>,
     /// E-mail address of the account.
     pub(crate) email: Option<String>,
     /// Account (workspace) id.
@@ -37,6 +41,12 @@ pub(crate) fn unverified_claims(token: &str) -> Claims {
     payload(token).map(|payload| read(&payload)).unwrap_or_default()
 }
 
+/// When `token` was issued, Unix seconds, as it says itself and without any check of its signature.
+pub(crate) fn unverified_issue_time(token: &str) -> Option<i64> {
+    let issued = &payload(token)?["iat"];
+    issued.as_i64().or_else(|| issued.as_f64().map(|at| at as i64))
+}
+
 fn payload(token: &str) -> Option<Value> {
     let part = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE.decode(part).ok()?).ok()
@@ -45,9 +55,12 @@ fn payload(token: &str) -> Option<Value> {
 fn read(payload: &Value) -> Claims {
     let text = |value: &Value| value.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
     let auth = &payload[AUTH_CLAIM];
+    // Some providers write a fraction.
+    let seconds = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64));
     Claims {
-        // Some providers write a fraction.
-        exp: payload["exp"].as_i64().or_else(|| payload["exp"].as_f64().map(|exp| exp as i64)),
+        exp: seconds(&payload["exp"]),
+        iat: seconds(&payload["iat"]),
+        iss: text(&payload["iss"]),
         email: text(&payload["email"]).or_else(|| text(&payload[PROFILE_CLAIM]["email"])),
         account_id: text(&auth["chatgpt_account_id"]),
         plan: text(&auth["chatgpt_plan_type"]),
@@ -66,14 +79,15 @@ mod tests {
     #[test]
     fn claims_are_read_with_and_without_padding() {
         let payload = json!({
-            "exp": 1_900_000_000, PROFILE_CLAIM: { "email": "a@example.com" },
+            "exp": 1_900_000_000, "iat": 1_800_000_000.5, "iss": "https://id.example/", PROFILE_CLAIM: { "email": "a@example.com" },
             AUTH_CLAIM: { "chatgpt_account_id": "acct", "chatgpt_plan_type": "pro", "user_id": "u",
                           "chatgpt_account_is_fedramp": true },
         })
         .to_string();
         for encoded in [URL_SAFE_NO_PAD.encode(&payload), PADDED.encode(&payload)] {
             let claims = unverified_claims(&format!("e30.{encoded}.sig"));
-            assert_eq!(claims.exp, Some(1_900_000_000));
+            assert_eq!((claims.exp, claims.iat), (Some(1_900_000_000), Some(1_800_000_000)));
+            assert_eq!(claims.iss.as_deref(), Some("https://id.example/"));
             assert_eq!(claims.email.as_deref(), Some("a@example.com"));
             assert_eq!((claims.account_id.as_deref(), claims.plan.as_deref()), (Some("acct"), Some("pro")));
             assert_eq!(claims.user_id.as_deref(), Some("u"));

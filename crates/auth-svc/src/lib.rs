@@ -3,8 +3,17 @@
 //!
 //! `CheckBinding` (what status shows) and `Bind` (what a call gets) are one function, `Binder::decide` in `bind`.
 
+mod audit;
+mod backup;
+mod batches;
 mod bind;
+mod database_key;
+mod diagnose;
 mod error;
+mod export;
+mod fail_point;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod grpc;
 mod identity;
 pub mod import;

@@ -28,7 +28,8 @@ async fn serve(start: Start) -> Result<(), StartError> {
     let admin = start.bind(&start.config.auth.admin_listen).await?;
     startup::announce(&[(AUTH, &listener), ("admin", &admin)]);
 
-    let admin = (service.readiness(), admin);
+    service.keep_fresh();
+    let admin = (service.admin(), admin);
     startup::serve_with_admin(service.mounted(), listener, admin, ServeOptions::default(), start.shutdown).await?;
     // A refresh that is under way must reach the database.
     service.shutdown().await;

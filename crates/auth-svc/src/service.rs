@@ -5,26 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
-use domain::{Clock, Failure, Reason, service};
+use domain::{Failure, Reason, service};
+use proto::auth::v1::audit_service_server::AuditServiceServer;
 use proto::auth::v1::binding_service_server::BindingServiceServer;
 use proto::auth::v1::credential_service_server::CredentialServiceServer;
 use proto::auth::v1::key_service_server::KeyServiceServer;
 use proto::auth::v1::login_service_server::LoginServiceServer;
-use service_kit::admin::Readiness;
+use proto::auth::v1::maintenance_service_server::MaintenanceServiceServer;
+use service_kit::admin::{Admin, Readiness};
 use service_kit::{MAX_MESSAGE_BYTES, Mounted, SealKey, ServiceLayers};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
+use crate::batches::Batches;
 use crate::bind::Binder;
-use crate::grpc::{AgentKeys, Binding, Credentials, LoginFace};
+use crate::database_key::KeySource;
+use crate::diagnose::{Diagnosis, Places};
+use crate::grpc::{AgentKeys, AuditFace, Binding, Credentials, LoginFace, Maintenance};
 use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::login::Logins;
 use crate::refresh::Refresher;
 use crate::store::Store;
 
-/// How long a shutdown waits for refreshes: the provider's 20 seconds, and the database.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long a shutdown waits for the database, beyond the identity provider's time.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// auth-svc, built and not yet listening.
 pub struct AuthService {
@@ -34,9 +40,13 @@ pub struct AuthService {
     credentials: Credentials,
     logins: LoginFace,
     keys: AgentKeys,
+    audit: AuditFace,
+    maintenance: Maintenance,
+    diagnosis: Diagnosis,
     first_agent_key: Option<PathBuf>,
     tracker: TaskTracker,
     closing: CancellationToken,
+    drain: Duration,
     // Ends the background task also where nobody calls `shutdown`.
     _closing: DropGuard,
 }
@@ -52,26 +62,51 @@ impl AuthService {
         store: Store,
         identity: Identity,
         seal_key: SealKey,
+        key_source: KeySource,
         config: &Config,
-        clock: Clock,
         first_agent_key: Option<PathBuf>,
+        places: Places,
     ) -> Self {
+        let clock = store.clock().clone();
         let (tracker, closing) = (TaskTracker::new(), CancellationToken::new());
         let refresher =
-            Refresher::new(store.clone(), identity.clone(), clock.clone(), tracker.clone(), closing.clone());
+            Refresher::new(store.clone(), identity.clone(), clock.clone(), tracker.clone(), closing.clone(), config);
         let binder = Arc::new(Binder::new(store.clone(), refresher.clone(), seal_key, config, clock.clone()));
         let verifier = Arc::new(Keys::new(store.clone(), clock.clone(), &tracker, closing.clone()));
-        let margin_s = i64::try_from(config.auth.refresh_margin.as_secs()).unwrap_or(i64::MAX);
-        let logins = Logins::new(store.clone(), identity, config, clock.clone(), tracker.clone());
+        let audit = Audit::new(store.clone(), clock.clone(), tracker.clone());
+        let logins = Logins::new(
+            store.clone(),
+            identity,
+            refresher.clone(),
+            config,
+            clock.clone(),
+            tracker.clone(),
+            audit.clone(),
+        );
+        let credentials = Credentials::new(store.clone(), refresher.clone(), clock.clone(), audit.clone());
+        let diagnosis =
+            Diagnosis::new(store.clone(), refresher.clone(), credentials.clone(), clock.clone(), config, places);
+        let maintenance = Maintenance::new(
+            store.clone(),
+            refresher.clone(),
+            key_source,
+            audit.clone(),
+            clock.clone(),
+            diagnosis.clone(),
+        );
         Self {
-            binding: Binding::new(binder, verifier),
-            credentials: Credentials::new(store.clone(), refresher.clone(), clock.clone(), margin_s),
-            logins: LoginFace::new(logins),
-            keys: AgentKeys::new(store.clone(), clock),
+            binding: Binding::new(binder, verifier, Arc::new(Batches::new(clock.clone()))),
+            credentials,
+            logins: LoginFace::new(logins, audit.clone()),
+            keys: AgentKeys::new(store.clone(), clock, audit),
+            audit: AuditFace::new(store.clone()),
+            maintenance,
+            diagnosis,
             refresher,
             store,
             first_agent_key,
             tracker,
+            drain: config.auth.identity_timeout.duration() + DRAIN,
             _closing: closing.clone().drop_guard(),
             closing,
         }
@@ -82,11 +117,16 @@ impl AuthService {
         let credentials = CredentialServiceServer::new(self.credentials.clone())
             // The files of an import.
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let maintenance = MaintenanceServiceServer::new(self.maintenance.clone())
+            // The file of a restore.
+            .max_decoding_message_size(MAX_MESSAGE_BYTES);
         Mounted::new()
             .add(BindingServiceServer::new(self.binding.clone()))
             .add(credentials)
             .add(LoginServiceServer::new(self.logins.clone()))
             .add(KeyServiceServer::new(self.keys.clone()))
+            .add(AuditServiceServer::new(self.audit.clone()))
+            .add(maintenance)
             .layered(ServiceLayers::trusted(service::AUTH))
     }
 
@@ -98,8 +138,9 @@ impl AuthService {
             Box::pin(async move {
                 let waiting = refresher.pending();
                 if !waiting.is_empty() {
+                    let why = store.check().await.err().map(|error| format!(" ({error})")).unwrap_or_default();
                     let message = format!(
-                        "refreshed tokens wait in memory for database {} to take them: {}",
+                        "refreshed tokens wait in memory for database {} to take them: {}{why}",
                         store.path().display(),
                         waiting.join(", ")
                     );
@@ -111,6 +152,30 @@ impl AuthService {
         })
     }
 
+    /// Refreshes logins unasked from now on, until [`Self::shutdown`]: for a process that serves.
+    pub fn keep_fresh(&self) {
+        self.refresher.keep_fresh();
+    }
+
+    /// What stands on the admin port: readiness, what will go wrong though calls still work, and the gauges.
+    pub fn admin(&self) -> Admin {
+        self.add_to(self.readiness().into())
+    }
+
+    /// Adds this service's findings and gauges to the admin port of a process that it is a part of.
+    pub fn add_to(&self, admin: Admin) -> Admin {
+        let (warnings, gauges) = (self.diagnosis.clone(), self.diagnosis.clone());
+        admin
+            .warnings(Arc::new(move || {
+                let diagnosis = warnings.clone();
+                Box::pin(async move { diagnosis.findings().await })
+            }))
+            .gauges(Arc::new(move || {
+                let diagnosis = gauges.clone();
+                Box::pin(async move { diagnosis.gauges().await })
+            }))
+    }
+
     /// The file of the first agent key, if this start has made it.
     pub fn first_agent_key(&self) -> Option<&Path> {
         self.first_agent_key.as_deref()
@@ -120,9 +185,10 @@ impl AuthService {
     pub async fn shutdown(&self) {
         self.closing.cancel();
         self.tracker.close();
-        if tokio::time::timeout(DRAIN, self.tracker.wait()).await.is_err() {
-            tracing::error!(seconds = DRAIN.as_secs(), "shutting down although a refresh has not ended");
+        if tokio::time::timeout(self.drain, self.tracker.wait()).await.is_err() {
+            tracing::error!(seconds = self.drain.as_secs(), "shutting down although a refresh has not ended");
         }
+        self.refresher.summary();
         self.store.close().await;
     }
 }

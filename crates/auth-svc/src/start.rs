@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use config::Config;
 use domain::Clock;
 use secrecy::ExposeSecret;
-use service_kit::{DataDir, KeyFileError, SealKey, SecretKey, parse_key};
+use service_kit::{DataDir, KeyFileError, SealKey, SecretKey};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::database_key::KeySource;
+use crate::diagnose::Places;
 use crate::error::BuildError;
 use crate::identity::Identity;
 use crate::keys::{KeyRequest, mint};
 use crate::service::AuthService;
 use crate::store::{self, Store};
 
-/// Holds the database key instead of a file: 64 hex digits. It wins over the file.
-const KEY_VARIABLE: &str = "SWITCHBOARD_DATABASE_KEY";
 const AGENT_KEY_FILE: &str = "agent.key";
 
 /// What auth-svc is built from.
@@ -38,28 +39,29 @@ pub struct AuthOptions<'a> {
     pub clock: Clock,
 }
 
-/// Where the database key comes from.
-enum KeySource {
-    Environment(SecretKey),
-    File(PathBuf),
-}
-
 /// Builds the service: opens the database, or makes it at first start. Listens to nothing.
 pub async fn build(options: AuthOptions<'_>) -> Result<AuthService, BuildError> {
-    let variable = std::env::var(KEY_VARIABLE).ok().map(Zeroizing::new);
+    // A write beyond a limit on the size of files is to fail like any other, and not to end the process, which may hold
+    // a refreshed token that is not written yet. Once installed, the handler stays.
+    let limit = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    if let Err(error) = signal(limit) {
+        tracing::warn!(%error, "a limit on the size of files will end this process when it is met");
+    }
+    let variable = |name: &str| std::env::var(name).ok().map(Zeroizing::new);
     build_with(options, variable).await
 }
 
-/// [`build`], with the content of the environment variable as a value.
-async fn build_with(options: AuthOptions<'_>, variable: Option<Zeroizing<String>>) -> Result<AuthService, BuildError> {
+/// [`build`], with the environment as a function.
+async fn build_with(
+    options: AuthOptions<'_>,
+    variable: impl Fn(&str) -> Option<Zeroizing<String>>,
+) -> Result<AuthService, BuildError> {
     let AuthOptions { config, data_dir, clock, .. } = &options;
     // What is wrong with the settings is found before anything is made.
     let identity = Identity::new(config)?;
     let path = database_path(config, data_dir)?;
-    let key_source = match variable {
-        Some(text) => KeySource::Environment(parse_key(&text).ok_or(BuildError::EnvironmentKey(KEY_VARIABLE))?),
-        None => KeySource::File(config.auth.key_file.clone().unwrap_or_else(|| data_dir.file("database.key"))),
-    };
+    let key_file = config.auth.key_file.clone().unwrap_or_else(|| data_dir.file("database.key"));
+    let key_source = KeySource::find(key_file, variable)?;
     let first_start = match path.try_exists() {
         Ok(true) => false,
         Ok(false) if options.create => true,
@@ -68,33 +70,37 @@ async fn build_with(options: AuthOptions<'_>, variable: Option<Zeroizing<String>
             return Err(BuildError::Unreadable { path: path.display().to_string(), cause: error.to_string() });
         }
     };
-    let key = database_key(&key_source, &path, first_start)?;
+    // Before the key itself: another process that ends a change meanwhile moves it there.
+    let next = if first_start { None } else { key_source.next()? };
+    let key = key_source.key(&path, first_start)?;
     let seal_key = seal_key(&options, &key, first_start)?;
     let agent_key = data_dir.file(AGENT_KEY_FILE);
     let store = if first_start {
         let fill = async |store: &Store| first_agent_key(store, &agent_key).await;
         store::create(&path, key, clock.clone(), fill).await?
     } else {
-        store::open(&path, key, &key_source.describe(), clock.clone()).await?
+        let keys = store::Keys { current: key, next, source: key_source.describe() };
+        store::open(&path, keys, clock.clone()).await?
     };
+    store.keys_from(key_source.clone());
     // A database that can be read and not written must not be found out by the first refresh.
-    store.check().await.map_err(|error| BuildError::Open {
+    let unusable = |error| BuildError::Open {
         path: path.display().to_string(),
         cause: match error {
             store::StoreError::Database { cause, .. } => cause,
             other => other.to_string(),
         },
-    })?;
-    Ok(AuthService::new(store, identity, seal_key, config, clock.clone(), first_start.then_some(agent_key)))
-}
-
-impl KeySource {
-    fn describe(&self) -> String {
-        match self {
-            Self::Environment(_) => format!("environment variable {KEY_VARIABLE}"),
-            Self::File(file) => format!("key file {}", file.display()),
-        }
-    }
+    };
+    store.check_open().await.map_err(unusable)?;
+    // What a change of keys that was cut off has left is over now: the store has one key alone.
+    store.with_key(|in_force| key_source.settle(in_force)).await.map_err(unusable)??;
+    let places = Places {
+        database_key: key_source.file().map(Path::to_owned),
+        seal_key: options.seal_key.is_none().then(|| seal_key_file(&options)),
+        agent_key: agent_key.clone(),
+    };
+    let first_agent_key = first_start.then_some(agent_key);
+    Ok(AuthService::new(store, identity, seal_key, key_source, config, first_agent_key, places))
 }
 
 fn database_path(config: &Config, data_dir: &DataDir) -> Result<PathBuf, BuildError> {
@@ -110,31 +116,15 @@ fn database_path(config: &Config, data_dir: &DataDir) -> Result<PathBuf, BuildEr
     }
 }
 
-fn database_key(source: &KeySource, database: &Path, first_start: bool) -> Result<SecretKey, BuildError> {
-    let file = match source {
-        KeySource::Environment(key) => return Ok(key.clone()),
-        KeySource::File(file) => file,
-    };
-    match SecretKey::read(file) {
-        // A key that was put there before the first start is used.
-        Err(KeyFileError::Missing(_)) if first_start => {
-            let key = SecretKey::generate()?;
-            key.write_new(file)?;
-            Ok(key)
-        }
-        Err(KeyFileError::Missing(key_file)) => {
-            Err(BuildError::NoKey { database: database.display().to_string(), key_file, variable: KEY_VARIABLE })
-        }
-        read => Ok(read?),
-    }
+fn seal_key_file(options: &AuthOptions<'_>) -> PathBuf {
+    options.config.auth.seal_key_file.clone().unwrap_or_else(|| options.data_dir.file("seal.key"))
 }
 
 fn seal_key(options: &AuthOptions<'_>, database_key: &SecretKey, first_start: bool) -> Result<SealKey, BuildError> {
     if let Some(key) = &options.seal_key {
         return Ok(key.clone());
     }
-    let configured = options.config.auth.seal_key_file.clone();
-    let file = configured.unwrap_or_else(|| options.data_dir.file("seal.key"));
+    let file = seal_key_file(options);
     let key = match SecretKey::read(&file) {
         Err(KeyFileError::Missing(_)) if first_start => {
             let key = SecretKey::generate()?;
@@ -170,6 +160,7 @@ async fn first_agent_key(store: &Store, file: &Path) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database_key::VARIABLE;
 
     #[tokio::test]
     async fn the_variable_wins_over_the_file_and_leaves_none() {
@@ -184,18 +175,18 @@ mod tests {
                 create: true,
                 clock: Clock::system(),
             };
-            let variable = text.map(|text| Zeroizing::new(text.to_owned()));
+            let variable = |name: &str| text.filter(|_| name == VARIABLE).map(|text| Zeroizing::new(text.to_owned()));
             build_with(options, variable).await.map(|_| ()).map_err(|e| (e.to_string(), e.is_configuration()))
         };
         let key = "0123456789abcdef".repeat(4);
         let (malformed, configuration) = start(Some("secret-but-no-key")).await.expect_err("malformed");
-        assert!(configuration && malformed.contains(KEY_VARIABLE) && !malformed.contains("secret"), "{malformed}");
+        assert!(configuration && malformed.contains(VARIABLE) && !malformed.contains("secret"), "{malformed}");
         start(Some(&key)).await.expect("made");
         assert!(!data_dir.file("database.key").exists());
         start(Some(&key)).await.expect("opened");
         let (missing, _) = start(None).await.expect_err("no key");
-        assert!(missing.contains(KEY_VARIABLE), "{missing}");
+        assert!(missing.contains(VARIABLE), "{missing}");
         let (wrong, _) = start(Some(&"ab".repeat(32))).await.expect_err("another key");
-        assert!(wrong.contains(KEY_VARIABLE) && wrong.contains("was encrypted with key"), "{wrong}");
+        assert!(wrong.contains(VARIABLE) && wrong.contains("was encrypted with key"), "{wrong}");
     }
 }

@@ -1,6 +1,8 @@
 //! Encryption at rest: XChaCha20-Poly1305. What a ciphertext is for (table, row, column) and the key that made it are
 //! associated data, so that no value can be moved to another place. The key's id stands in front of each value, so that
-//! keys can rotate row by row.
+//! keys can rotate row by row: a vault may know two keys, seals with one, and opens what either has made.
+
+use std::sync::{Arc, PoisonError, RwLock};
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -39,47 +41,101 @@ pub(crate) enum VaultError {
     NoRandom(String),
 }
 
-/// Seals and opens with the database key.
+/// Seals with the database key, and opens what it or the other key of a change of keys has sealed.
 pub(crate) struct Vault {
+    keys: RwLock<Keys>,
+}
+
+#[derive(Clone)]
+struct Keys {
+    current: Arc<Key>,
+    other: Option<Arc<Key>>,
+}
+
+struct Key {
     key: SecretKey,
     id: String,
 }
 
+impl Key {
+    fn new(key: SecretKey) -> Arc<Self> {
+        let id = key.id();
+        Arc::new(Self { key, id })
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.key.bytes().into())
+    }
+}
+
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Vault({})", self.id)
+        write!(f, "Vault({})", self.key_id())
     }
 }
 
 impl Vault {
     /// A vault for this key.
     pub(crate) fn new(key: SecretKey) -> Self {
-        let id = key.id();
-        Self { key, id }
+        Self { keys: RwLock::new(Keys { current: Key::new(key), other: None }) }
     }
 
-    /// Public name of the key.
-    pub(crate) fn key_id(&self) -> &str {
-        &self.id
+    fn keys(&self) -> Keys {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(self.key.bytes().into())
+    /// Public name of the key that seals.
+    pub(crate) fn key_id(&self) -> String {
+        self.keys().current.id.clone()
+    }
+
+    /// From now on opens what `key` has sealed, too; another one that it knew besides its own is forgotten.
+    pub(crate) fn learn(&self, key: SecretKey) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.other = Some(Key::new(key)).filter(|other| other.id != keys.current.id);
+    }
+
+    /// From now on seals with the key of this id, and opens what the one before has sealed. `false`: it knows no such
+    /// key, and nothing has changed.
+    pub(crate) fn switch_to(&self, key_id: &str) -> bool {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        match keys.other.take() {
+            Some(other) if other.id == key_id => {
+                keys.other = Some(std::mem::replace(&mut keys.current, other));
+                true
+            }
+            other => {
+                keys.other = other;
+                keys.current.id == key_id
+            }
+        }
+    }
+
+    /// True if a key that it does not know has sealed this value.
+    pub(crate) fn is_foreign(&self, sealed: &[u8]) -> bool {
+        key_of(sealed).is_some_and(|id| id.bytes().all(|b| b.is_ascii_hexdigit()) && !self.knows(id))
+    }
+
+    /// True if it opens what the key of this id has sealed.
+    pub(crate) fn knows(&self, key_id: &str) -> bool {
+        let Keys { current, other } = self.keys();
+        [Some(current), other].iter().flatten().any(|key| key.id == key_id)
     }
 
     /// Seals `plain` for `place`.
     pub(crate) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
         let mut nonce = [0u8; NONCE];
         getrandom::fill(&mut nonce).map_err(|e| VaultError::NoRandom(e.to_string()))?;
-        let aad = associated_data(place, &self.id);
-        let ciphertext = self
+        let key = self.keys().current;
+        let aad = associated_data(place, &key.id);
+        let ciphertext = key
             .cipher()
             .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad })
             // Only a value of hundreds of gigabytes can fail here.
             .map_err(|_| VaultError::Damaged)?;
         let mut sealed = Vec::with_capacity(HEAD + ciphertext.len());
         sealed.push(LAYOUT);
-        sealed.extend_from_slice(self.id.as_bytes());
+        sealed.extend_from_slice(key.id.as_bytes());
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(&ciphertext);
         Ok(sealed)
@@ -94,16 +150,21 @@ impl Vault {
         if *layout != LAYOUT || !key_id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(VaultError::Damaged);
         }
-        if key_id != self.id {
-            return Err(VaultError::OtherKey(key_id.to_owned()));
-        }
+        let Keys { current, other } = self.keys();
+        let key = [Some(current), other].into_iter().flatten().find(|key| key.id == key_id);
+        let key = key.ok_or_else(|| VaultError::OtherKey(key_id.to_owned()))?;
         let nonce: [u8; NONCE] = nonce.try_into().map_err(|_| VaultError::Damaged)?;
         let aad = associated_data(place, key_id);
-        self.cipher()
+        key.cipher()
             .decrypt(&XNonce::from(nonce), Payload { msg: ciphertext, aad: &aad })
             .map(Zeroizing::new)
             .map_err(|_| VaultError::Damaged)
     }
+}
+
+/// Public name of the key that made a sealed value; `None` if it is none.
+pub(crate) fn key_of(sealed: &[u8]) -> Option<&str> {
+    std::str::from_utf8(sealed.get(1..1 + KEY_ID)?).ok()
 }
 
 /// Each part with its length before it, so that no two different places have the same bytes.
@@ -150,7 +211,7 @@ mod tests {
     fn another_key_is_told_from_damage() {
         let (one, two) = (vault(), vault());
         let sealed = one.seal(PLACE, b"secret").expect("sealed");
-        assert_eq!(two.open(PLACE, &sealed).err(), Some(VaultError::OtherKey(one.key_id().to_owned())));
+        assert_eq!(two.open(PLACE, &sealed).err(), Some(VaultError::OtherKey(one.key_id())));
         // Renaming the key does not help.
         let mut renamed = sealed.clone();
         renamed[1..17].copy_from_slice(two.key_id().as_bytes());
@@ -163,5 +224,23 @@ mod tests {
             changed[at] ^= 1;
             assert_eq!(one.open(PLACE, &changed).err(), Some(VaultError::Damaged), "{at}");
         }
+    }
+
+    #[test]
+    fn during_a_change_of_keys_both_open_and_one_seals() {
+        let (vault, next) = (vault(), SecretKey::generate().expect("random"));
+        let old = vault.key_id();
+        let before = vault.seal(PLACE, b"secret").expect("sealed");
+        assert!(!vault.switch_to(&next.id()), "a key that it does not know");
+        vault.learn(next.clone());
+        assert_eq!(vault.key_id(), old);
+        assert!(vault.switch_to(&next.id()) && vault.switch_to(&next.id()));
+        let after = vault.seal(PLACE, b"secret").expect("sealed");
+        assert_eq!((key_of(&before), key_of(&after)), (Some(old.as_str()), Some(next.id().as_str())));
+        for sealed in [&before, &after] {
+            assert_eq!(vault.open(PLACE, sealed).expect("opens").as_slice(), b"secret");
+        }
+        assert!(vault.switch_to(&old));
+        assert_eq!(vault.open(PLACE, &after).expect("opens").as_slice(), b"secret");
     }
 }

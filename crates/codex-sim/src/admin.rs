@@ -15,7 +15,7 @@ use crate::{
     identity::fault::TokenScenario,
     reply::{self, Reply},
     scenario::{FORMS, Scenario},
-    state::{AdoptTokens, SeedLogin, SimState},
+    state::{AdoptTokens, Quota, SeedLogin, SimState},
 };
 
 /// `POST /sim/scenario`: one of the two, or both, for a target.
@@ -54,6 +54,15 @@ struct SetAccount {
     account_routing_override: Option<String>,
     #[serde(default)]
     used_percent: Option<(f64, f64)>,
+}
+
+/// `POST /sim/quota`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SetQuota {
+    account_id: String,
+    /// `null` is what a new account has.
+    quota: Option<Quota>,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +119,11 @@ fn act(state: &SimState, method: &Method, path: &str, query: &str, body: &Bytes)
             Ok(json!({ "ok": true }))
         }
         ("POST", "/sim/account") => set_account(state, read(body)?),
+        ("POST", "/sim/quota") => {
+            let set: SetQuota = read(body)?;
+            state.set_quota(&set.account_id, set.quota).map_err(refuse)?;
+            Ok(json!({ "ok": true }))
+        }
         ("POST", "/sim/expire") => {
             let of: OfAccount = read(body)?;
             let refresh = if of.refresh_tokens { state.expire_refresh_tokens(&of.account_id) } else { 0 };

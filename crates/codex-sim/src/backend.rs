@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::{
     call::Call,
     reply::{self, Abort, Reply},
-    responses::gate,
+    responses::{gate, refusal},
     scenario::Scenario,
+    state::LimitNow,
     tokens,
 };
 
@@ -83,8 +84,9 @@ pub(crate) async fn accounts_check(call: &mut Call) -> Result<Reply, Abort> {
     ))
 }
 
-/// `GET /backend-api/wham/usage`: how much of the plan's windows is used. It agrees with the scenario, so
-/// that a probe before the reset finds the limit still reached and one after it does not.
+/// `GET /backend-api/wham/usage`: how much of the account's limits is used. It agrees with the scenario
+/// `usage_limit`, so that a probe before the reset finds the limit still reached, unless the test has set a
+/// quota of its own.
 pub(crate) async fn usage(call: &mut Call) -> Result<Reply, Abort> {
     let account_id = match admitted(call).await? {
         Ok(account_id) => account_id,
@@ -92,32 +94,51 @@ pub(crate) async fn usage(call: &mut Call) -> Result<Reply, Abort> {
     };
     let book = call.state.book();
     let Some(account) = book.logins.account(&account_id) else { return Ok(reply::detail(404, "No such account")) };
-    let limit = match book.rules.peek_scenario(&account_id) {
-        Some(Scenario::UsageLimit { resets_in }) => Some(i64::try_from(*resets_in).unwrap_or(i64::MAX)),
-        _ => None,
+    let limits = match book.rules.peek_scenario(&account_id) {
+        Some(Scenario::UsageLimit { resets_in }) if !account.meter.explicit => {
+            refusal::used_up(Some(account), *resets_in)
+        }
+        _ => account.meter.at(tokens::now()),
     };
-    let primary = limit.map_or(account.used_percent.0, |_| 100.0);
-    let window = |used: f64, length: i64, left: i64| {
-        json!({
-            "used_percent": used,
-            "limit_window_seconds": length,
-            "reset_after_seconds": left,
-            "reset_at": tokens::now().saturating_add(left),
+    let (main, further) = match limits.split_first() {
+        Some((first, rest)) if first.id == "codex" => (Some(first), rest),
+        _ => (None, limits.as_slice()),
+    };
+    let further: Vec<Value> = further
+        .iter()
+        .map(|limit| {
+            let name = limit.name.as_deref().unwrap_or(&limit.id);
+            json!({ "limit_name": name, "metered_feature": limit.id, "rate_limit": rate_limit(limit, None) })
         })
-    };
+        .collect();
+    let reached = main.is_some_and(LimitNow::is_reached);
     let body = json!({
         "plan_type": account.spec.plan,
-        "rate_limit": {
-            "allowed": limit.is_none(),
-            "limit_reached": limit.is_some(),
-            "primary_window": window(primary, 18_000, limit.unwrap_or(7_200)),
-            "secondary_window": window(account.used_percent.1, 604_800, 86_400),
-        },
+        "rate_limit": main.map(|limit| rate_limit(limit, account.meter.allowed)),
         "credits": { "has_credits": false, "unlimited": false, "balance": "0" },
-        "additional_rate_limits": [],
-        "rate_limit_reached_type": limit.map(|_| json!({ "type": "rate_limit_reached" })),
+        "additional_rate_limits": further,
+        "rate_limit_reached_type": reached.then(|| json!({ "type": "rate_limit_reached" })),
     });
     Ok(reply::json(200, &body))
+}
+
+fn rate_limit(limit: &LimitNow, allowed: Option<bool>) -> Value {
+    let window = |slot: usize| {
+        limit.windows.get(slot).map(|window| {
+            json!({
+                "used_percent": window.used,
+                "limit_window_seconds": window.seconds,
+                "reset_after_seconds": window.resets_at.map(|at| at.saturating_sub(tokens::now())),
+                "reset_at": window.resets_at,
+            })
+        })
+    };
+    json!({
+        "allowed": allowed.unwrap_or(!limit.is_reached()),
+        "limit_reached": limit.is_reached(),
+        "primary_window": window(0),
+        "secondary_window": window(1),
+    })
 }
 
 /// The account, if neither the edge nor the token stands in the way.

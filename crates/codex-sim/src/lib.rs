@@ -25,6 +25,10 @@
 //!
 //! How a request finds its behaviour is told in [`scenario`]; how failing token endpoints are asked for,
 //! in [`TokenScenario`].
+//!
+//! Every account has a [`Quota`] ([`SimState::set_quota`], `POST /sim/quota`): the rate limit headers of each answer,
+//! the refusal of a limit that is used up, and `/backend-api/wham/usage` are all made from it. The scenario
+//! `usage_limit` uses up its first window; the usage endpoint agrees unless the test has set a quota.
 
 mod admin;
 mod backend;
@@ -46,6 +50,8 @@ pub use crate::{
     record::{RecordedRequest, TokenRequest},
     scenario::{Scenario, UnknownScenario},
     server::{Sim, SimError},
-    state::{AdoptTokens, LoginStats, SeedLogin, SeededLogin, SimState, StateError, Stats},
+    state::{
+        AdoptTokens, LoginStats, Quota, QuotaLimit, QuotaWindow, SeedLogin, SeededLogin, SimState, StateError, Stats,
+    },
     tokens::CLIENT_ID,
 };

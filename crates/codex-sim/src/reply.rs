@@ -60,6 +60,13 @@ pub(crate) fn set(reply: &mut Reply, name: &'static str, value: impl AsRef<str>)
     }
 }
 
+/// Sets a header whose name is made at run time too.
+pub(crate) fn set_named(reply: &mut Reply, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
 /// Adds a header that may repeat.
 pub(crate) fn add(reply: &mut Reply, name: &'static str, value: impl AsRef<str>) {
     if let Ok(value) = HeaderValue::from_str(value.as_ref()) {

@@ -9,6 +9,7 @@ mod reason;
 mod reason_table;
 pub mod sse;
 mod trace;
+mod window;
 
 pub use candidate::{Candidate, CandidateReason};
 pub use clock::Clock;
@@ -16,6 +17,7 @@ pub use failure::{Failure, service};
 pub use model_ref::ModelRef;
 pub use reason::{After, GrpcCode, Reason, Row};
 pub use trace::{Attempt, AttemptResult, ExecutionTrace, Hop, Usage};
+pub use window::window_name;
 
 /// A new id for a call: a UUID v7, so that ids sort by time.
 pub fn new_call_id() -> String {

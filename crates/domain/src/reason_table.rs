@@ -79,7 +79,7 @@ const AGENT_LIMITED: Row = Row {
     retryable: true,
     retry_after_seconds: Some(1.0),
     after: After::Stop,
-    when: "over the key's own limit",
+    when: "over the key's own limit; with more than 60 s to wait, type and code of the error are `usage_limit_reached`",
     next_step: "slow down, or raise the key's limit",
 };
 

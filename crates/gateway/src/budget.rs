@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 /// Time kept back from peers, so that our own answer with its trace still reaches the caller.
-const MARGIN: Duration = Duration::from_millis(20);
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// The caller's deadline, if it has one.
 #[derive(Clone, Copy, Debug, Default)]

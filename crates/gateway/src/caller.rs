@@ -1,24 +1,18 @@
 //! Who calls: an agent by its key, or the operator by the connection.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, header};
-use moka::future::Cache;
-use proto::auth::v1::{VerifyKeyRequest, VerifyKeyResponse};
+use proto::auth::v1::VerifyKeyResponse;
 use service_kit::Peer;
 
 use crate::budget::Budget;
-use crate::links::{Asked, Links};
+use crate::keys::{Keys, Verified};
+use crate::links::Asked;
 
 /// Agent that an operator speaks for unless another is named.
 const DEFAULT_AGENT: &str = "main";
-/// How long a verified key is trusted without asking again: a revoked key works for at most this long.
-const TRUSTED_FOR: Duration = Duration::from_secs(5);
-/// Most keys remembered.
-const REMEMBERED: u64 = 10_000;
-
 /// Somebody who may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
@@ -30,11 +24,8 @@ pub(crate) struct Caller {
     pub(crate) models: Vec<String>,
     /// Credentials that the key allows; empty allows all.
     pub(crate) credentials: Vec<String>,
-}
-
-/// Verified keys by their hashes. Refused ones are not remembered: a key that was just made must work at once.
-pub(crate) struct Keys {
-    verified: Cache<[u8; 32], VerifyKeyResponse>,
+    /// Id of the key; the operator has none.
+    pub(crate) key_id: Option<String>,
 }
 
 /// Somebody as the connection or a key introduces them, before it is known which agent they speak for.
@@ -47,7 +38,7 @@ pub(crate) struct Introduced {
 #[derive(Clone)]
 enum Who {
     Operator,
-    Holder(VerifyKeyResponse),
+    Holder(Arc<Verified>),
 }
 
 /// What came of a caller's introduction.
@@ -56,54 +47,25 @@ pub(crate) struct Identified {
     pub(crate) asked: Option<Asked<()>>,
     /// Who it is.
     pub(crate) result: Result<Caller, Failure>,
-}
-
-impl Keys {
-    pub(crate) fn new() -> Self {
-        Self { verified: Cache::builder().max_capacity(REMEMBERED).time_to_live(TRUSTED_FOR).build() }
-    }
-
-    /// Finds out who calls. `agent` is the one the caller names, or empty; only an operator may name another.
-    pub(crate) async fn identify(
-        &self,
-        links: &Links,
-        headers: &HeaderMap,
-        peer: Option<Peer>,
-        agent: &str,
-        budget: Budget,
-    ) -> Identified {
-        self.introduce(links, headers, peer, budget).await.speaking_for(agent)
-    }
-
-    /// Finds out who calls, by the connection or by the key.
-    pub(crate) async fn introduce(
-        &self,
-        links: &Links,
-        headers: &HeaderMap,
-        peer: Option<Peer>,
-        budget: Budget,
-    ) -> Introduced {
-        if peer.is_some_and(Peer::is_trusted) {
-            return Introduced { asked: None, who: Ok(Who::Operator) };
-        }
-        let hash = match bearer(headers) {
-            Ok(key) => *blake3::hash(key.as_bytes()).as_bytes(),
-            Err(failure) => return Introduced::stranger(failure),
-        };
-        if let Some(key) = self.verified.get(&hash).await {
-            return Introduced { asked: None, who: Ok(Who::Holder(key)) };
-        }
-        let question = VerifyKeyRequest { key_hash: Bytes::copy_from_slice(&hash) };
-        let Asked { service, name, began, took, info, result } = links.verify_key(question, budget).await;
-        if let Ok(key) = &result {
-            self.verified.insert(hash, key.clone()).await;
-        }
-        let asked = Asked { service, name, began, took, info, result: result.clone().map(|_| ()) };
-        Introduced { asked: Some(asked), who: result.map(Who::Holder) }
-    }
+    /// Their key; the operator has none.
+    pub(crate) holds: Option<Arc<Verified>>,
 }
 
 impl Introduced {
+    /// Finds out who calls, by the connection or by the key.
+    pub(crate) async fn of(keys: &Keys, headers: &HeaderMap, peer: Option<Peer>, budget: Budget) -> Self {
+        if peer.is_some_and(Peer::is_trusted) {
+            return Self { asked: None, who: Ok(Who::Operator) };
+        }
+        match bearer(headers) {
+            Ok(key) => {
+                let (asked, who) = keys.verify(*blake3::hash(key.as_bytes()).as_bytes(), budget).await;
+                Self { asked, who: who.map(Who::Holder) }
+            }
+            Err(failure) => Self::stranger(failure),
+        }
+    }
+
     /// Somebody who may not call, and why not.
     pub(crate) fn stranger(failure: Failure) -> Self {
         Self { asked: None, who: Err(failure) }
@@ -115,24 +77,33 @@ impl Introduced {
 
     /// As the agent that the call names; empty is the key's own, or the operator's usual one.
     pub(crate) fn speaking_for(self, agent: &str) -> Identified {
-        let result = self.who.and_then(|who| match who {
-            Who::Operator => {
-                let agent = if agent.is_empty() { DEFAULT_AGENT } else { agent };
-                Ok(Caller { agent: agent.to_owned(), operator: true, models: vec![], credentials: vec![] })
+        match self.who {
+            Ok(Who::Operator) => {
+                let agent = if agent.is_empty() { DEFAULT_AGENT } else { agent }.to_owned();
+                let caller = Caller { agent, operator: true, models: vec![], credentials: vec![], key_id: None };
+                Identified { asked: self.asked, result: Ok(caller), holds: None }
             }
-            Who::Holder(key) => caller(key, agent),
-        });
-        Identified { asked: self.asked, result }
+            Ok(Who::Holder(verified)) => {
+                Identified { asked: self.asked, result: caller(&verified.key, agent), holds: Some(verified) }
+            }
+            Err(failure) => Identified { asked: self.asked, result: Err(failure), holds: None },
+        }
     }
 }
 
-fn caller(key: VerifyKeyResponse, named: &str) -> Result<Caller, Failure> {
+fn caller(key: &VerifyKeyResponse, named: &str) -> Result<Caller, Failure> {
     if !named.is_empty() && named != key.agent {
         let message = format!("this key names the agent {:?}; only an operator may name another one", key.agent);
         let failure = Failure::new(Reason::AgentNotAllowed, service::GATEWAY, message);
         return Err(failure.param("agent").next_step("leave `agent` out, or use a key of that agent"));
     }
-    Ok(Caller { agent: key.agent, operator: false, models: key.models, credentials: key.credentials })
+    Ok(Caller {
+        agent: key.agent.clone(),
+        operator: false,
+        models: key.models.clone(),
+        credentials: key.credentials.clone(),
+        key_id: Some(key.key_id.clone()).filter(|id| !id.is_empty()),
+    })
 }
 
 /// The bearer key of a request. A foreign key is refused unseen: not even its hash goes anywhere.
@@ -179,8 +150,8 @@ mod tests {
     #[test]
     fn an_agent_speaks_for_itself_only() {
         let key = || VerifyKeyResponse { agent: "a".into(), ..VerifyKeyResponse::default() };
-        assert_eq!(caller(key(), "").map(|c| c.agent), Ok("a".into()));
-        assert_eq!(caller(key(), "a").map(|c| c.agent), Ok("a".into()));
-        assert_eq!(caller(key(), "b").map_err(|f| f.reason), Err(Reason::AgentNotAllowed));
+        assert_eq!(caller(&key(), "").map(|c| c.agent), Ok("a".into()));
+        assert_eq!(caller(&key(), "a").map(|c| c.agent), Ok("a".into()));
+        assert_eq!(caller(&key(), "b").map_err(|f| f.reason), Err(Reason::AgentNotAllowed));
     }
 }

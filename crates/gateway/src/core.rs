@@ -1,5 +1,7 @@
 //! What every call of this gateway shares.
 
+use std::sync::Arc;
+
 use domain::{Clock, Failure};
 use http::HeaderMap;
 use service_kit::Peer;
@@ -7,21 +9,28 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
-use crate::caller::{Caller, Keys};
+use crate::caller::{Caller, Introduced};
+use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::links::Links;
 use crate::records::Records;
+use crate::usage::Collector;
 
 /// Shared by all faces and calls.
 pub(crate) struct Core {
     /// The peers.
-    pub(crate) links: Links,
+    pub(crate) links: Arc<Links>,
     /// Verified agent keys.
     pub(crate) keys: Keys,
+    /// What agent keys use.
+    pub(crate) limits: Limits,
     /// The last calls.
     pub(crate) records: Records,
+    /// Quotas and tokens for the next report to auth-svc.
+    pub(crate) usage: Collector,
     /// Wall-clock time.
     pub(crate) clock: Clock,
-    /// What outlives a call: reports to auth-svc.
+    /// What outlives a call: reports to auth-svc, and the usage requests it wants made.
     pub(crate) tasks: TaskTracker,
     /// Cancelled at shutdown: reports stop waiting between tries.
     pub(crate) closing: CancellationToken,
@@ -38,6 +47,6 @@ impl Core {
         agent: &str,
         budget: Budget,
     ) -> Result<Caller, Failure> {
-        self.keys.identify(&self.links, headers, peer, agent, budget).await.result
+        Introduced::of(&self.keys, headers, peer, budget).await.speaking_for(agent).result
     }
 }

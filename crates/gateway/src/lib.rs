@@ -15,6 +15,8 @@ mod core;
 mod grpc;
 mod headers;
 mod http;
+mod keys;
+mod limits;
 mod links;
 mod peers;
 mod pipeline;
@@ -22,6 +24,7 @@ mod records;
 mod service;
 mod status;
 mod tls;
+mod usage;
 
 pub use peers::Peers;
 pub use service::{BuildError, GatewayService, build};

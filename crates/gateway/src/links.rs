@@ -5,13 +5,15 @@ use std::time::Duration;
 use domain::{Failure, Reason, service};
 use proto::auth::v1::binding_service_client::BindingServiceClient;
 use proto::auth::v1::{
-    BindRequest, BindResponse, CheckBindingRequest, CheckBindingResponse, ReportOutcomeRequest, VerifyKeyRequest,
-    VerifyKeyResponse,
+    BindRequest, BindResponse, CheckBindingRequest, CheckBindingResponse, ClaimProbesRequest, ClaimProbesResponse,
+    ReportOutcomeRequest, ReportUsageRequest, ReportUsageResponse, VerifyKeyRequest, VerifyKeyResponse,
 };
 use proto::router::v1::router_service_client::RouterServiceClient;
 use proto::router::v1::{ListModelsRequest, ListModelsResponse, ResolveRequest, ResolveResponse};
 use proto::transport::v1::transport_service_client::TransportServiceClient;
-use proto::transport::v1::{ProbeRequest, ProbeResponse, RespondRequest, RespondResponse};
+use proto::transport::v1::{
+    FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
+};
 use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -135,6 +137,22 @@ impl Links {
         asked.await.result.map(|_| ())
     }
 
+    /// Tells auth-svc what was gathered. `None` is an auth-svc that does not know the question.
+    pub(crate) async fn report_usage(&self, batch: ReportUsageRequest) -> Result<Option<ReportUsageResponse>, Failure> {
+        let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
+        let request = request(batch, limit);
+        let call = async move { unless_unknown(client.report_usage(request).await) };
+        measure(service::AUTH, "report_usage", limit, call).await.result
+    }
+
+    /// Asks auth-svc which usage requests are due. `None` is an auth-svc that does not know the question.
+    pub(crate) async fn claim_probes(&self) -> Result<Option<ClaimProbesResponse>, Failure> {
+        let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
+        let request = request(ClaimProbesRequest {}, limit);
+        let call = async move { unless_unknown(client.claim_probes(request).await) };
+        measure(service::AUTH, "claim_probes", limit, call).await.result
+    }
+
     /// Checks that every peer answers. A peer in this process has no health service of its own, and saying so is an
     /// answer.
     pub(crate) async fn check(&self) -> Result<(), Failure> {
@@ -162,6 +180,21 @@ impl Egress {
         let (limit, mut client) = (budget.limit(PROBE), self.client.clone());
         let request = request(question, limit);
         measure(service::TRANSPORT, "probe", limit, async move { client.probe(request).await }).await
+    }
+
+    /// Asks the upstream how much of an account's quota is used; outlives no call, so only our patience applies.
+    pub(crate) async fn fetch_usage(&self, question: FetchUsageRequest) -> Asked<FetchUsageResponse> {
+        let (limit, mut client) = (Budget::default().limit(PROBE), self.client.clone());
+        let request = request(question, limit);
+        measure(service::TRANSPORT, "fetch_usage", limit, async move { client.fetch_usage(request).await }).await
+    }
+}
+
+/// An answer, or `None` from a peer of a version that does not have the method.
+fn unless_unknown<T>(answer: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
+    match answer {
+        Err(status) if status.code() == Code::Unimplemented => Ok(Response::new(None)),
+        answer => answer.map(|response| response.map(Some)),
     }
 }
 

@@ -36,6 +36,8 @@ impl Face {
 pub(crate) struct Record {
     /// Agent that called.
     pub(crate) agent: String,
+    /// Id of the key that it called with; an operator has none.
+    pub(crate) key_id: Option<String>,
     /// By which face.
     pub(crate) face: Face,
     /// Unix milliseconds of its start.
@@ -104,10 +106,10 @@ impl Records {
 }
 
 fn visible(record: &Record, caller: &Caller) -> bool {
-    caller.operator || record.agent == caller.agent
+    caller.operator || (record.key_id.is_some() && record.key_id == caller.key_id)
 }
 
-/// The failure of a look-up, whether the call does not exist or is another agent's.
+/// The failure of a look-up, whether the call does not exist or was made with another key.
 pub(crate) fn no_such_call(call_id: &str) -> Failure {
     let shown: String = call_id.chars().take(64).collect();
     Failure::new(Reason::NotFound, service::GATEWAY, format!("no call {shown:?} among the last 1,000 of this caller"))
@@ -125,6 +127,7 @@ mod tests {
         let (started_at_ms, elapsed_ms) = (0, 1.0);
         Arc::new(Record {
             agent: agent.into(),
+            key_id: (agent != "operator").then(|| format!("key of {agent}")),
             face: Face::Http,
             started_at_ms,
             elapsed_ms,
@@ -135,21 +138,30 @@ mod tests {
     }
 
     fn caller(agent: &str, operator: bool) -> Caller {
-        Caller { agent: agent.into(), operator, models: vec![], credentials: vec![] }
+        Caller {
+            agent: agent.into(),
+            operator,
+            models: vec![],
+            credentials: vec![],
+            key_id: (!operator).then(|| format!("key of {agent}")),
+        }
     }
 
     #[test]
-    fn agents_see_their_own_calls() {
+    fn a_key_sees_its_own_calls() {
         let records = Records::default();
         records.keep(record(1, "a", 0));
         records.keep(record(2, "b", 5));
+        records.keep(record(3, "operator", 0));
         assert!(records.find("2", &caller("a", false)).is_none());
         assert!(records.find("2", &caller("b", false)).is_some());
         let ids = |c: &Caller, failed| -> Vec<String> {
             records.list(c, 10, failed).iter().map(|r| r.trace.call_id.clone()).collect()
         };
         assert_eq!(ids(&caller("a", false), false), ["1"]);
-        assert_eq!(ids(&caller("main", true), false), ["2", "1"]);
+        let other_key = Caller { key_id: Some("another key of a".into()), ..caller("a", false) };
+        assert!(ids(&other_key, false).is_empty(), "a key of the same agent may be somebody else's");
+        assert_eq!(ids(&caller("main", true), false), ["3", "2", "1"]);
         assert_eq!(ids(&caller("main", true), true), ["2"]);
     }
 

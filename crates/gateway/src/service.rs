@@ -11,13 +11,15 @@ use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServiceLayers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Keys;
 use crate::core::Core;
 use crate::grpc::{Admitting, Grpc};
 use crate::http;
+use crate::keys::Keys;
+use crate::limits::Limits;
 use crate::links::Links;
 use crate::peers::Peers;
 use crate::records::Records;
+use crate::usage::{self, Collector};
 
 /// The gateway cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -53,26 +55,32 @@ pub struct GatewayService {
 
 impl std::fmt::Debug for GatewayService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatewayService").field("reports_under_way", &self.core.tasks.len()).finish_non_exhaustive()
+        f.debug_struct("GatewayService").field("tasks", &self.core.tasks.len()).finish_non_exhaustive()
     }
 }
 
-/// Builds the gateway; it listens nowhere yet.
+/// Builds the gateway; it listens nowhere yet. Must be called inside a runtime: what it gathers it tells auth-svc from
+/// tasks of its own, until [`GatewayService::shutdown`].
 ///
 /// # Errors
 ///
 /// [`BuildError::NoEgress`] if there is no transport.
 pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayService, BuildError> {
+    let (links, tasks, closing) = (Arc::new(Links::new(peers)?), TaskTracker::new(), CancellationToken::new());
     let core = Core {
-        links: Links::new(peers)?,
-        keys: Keys::new(),
+        keys: Keys::new(Arc::clone(&links), clock.clone(), tasks.clone(), closing.clone()),
+        limits: Limits::default(),
+        links,
         records: Records::default(),
+        usage: Collector::default(),
         clock,
-        tasks: TaskTracker::new(),
-        closing: CancellationToken::new(),
+        tasks,
+        closing,
         max_body_bytes: config.gateway.max_body_bytes,
     };
-    Ok(GatewayService { core: Arc::new(core) })
+    let core = Arc::new(core);
+    usage::start(&core);
+    Ok(GatewayService { core })
 }
 
 impl GatewayService {
@@ -102,7 +110,7 @@ impl GatewayService {
         })
     }
 
-    /// Waits for the reports to auth-svc that are under way; each gets one more try.
+    /// Waits for the reports to auth-svc that are under way; each gets one more try, and what was gathered is told.
     pub async fn shutdown(&self) {
         self.core.closing.cancel();
         self.core.tasks.close();

@@ -15,7 +15,15 @@ fn files_below(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Messages whose `Debug` is written by hand, because they carry secrets.
-const NO_DEBUG: [&str; 2] = ["switchboard.auth.v1.ImportFile", "switchboard.auth.v1.CreateKeyResponse"];
+const NO_DEBUG: [&str; 7] = [
+    "switchboard.auth.v1.ImportFile",
+    "switchboard.auth.v1.CreateKeyResponse",
+    "switchboard.auth.v1.RotateKeyResponse",
+    "switchboard.auth.v1.CompleteLoginRequest",
+    "switchboard.auth.v1.AddApiKeyRequest",
+    "switchboard.auth.v1.BackupRequest",
+    "switchboard.auth.v1.RestoreRequest",
+];
 
 fn generate(into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");

@@ -6,7 +6,7 @@ use proto::router::v1::{
     ExplainRequest, ExplainResponse, ListModelsRequest, ListModelsResponse, ReloadRequest, ReloadResponse,
     ResolveRequest, ResolveResponse,
 };
-use service_kit::status_from_failure;
+use service_kit::{Peer, status_from_failure};
 use tonic::{Request, Response, Status};
 
 use crate::list::list;
@@ -52,11 +52,21 @@ impl router_service_server::RouterService for Grpc {
         Ok(Response::new(list(&in_force.table, request.get_ref(), in_force.rejected.clone())))
     }
 
-    async fn reload(&self, _: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+    async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().copied();
+        let actor = peer.map_or_else(|| "unknown".to_owned(), Peer::describe);
         let outcome = self.service.reload_off_the_runtime().await.ok_or_else(|| {
             let message = "reading the configuration again failed; the old route table stays in force";
-            status_from_failure(&Failure::new(Reason::Internal, service::ROUTER, message))
-        })?;
+            Failure::new(Reason::Internal, service::ROUTER, message)
+        });
+        // An operator's act. The audit log itself is in the database, which is auth-svc's alone.
+        let came_of_it = match &outcome {
+            Ok(outcome) if outcome.rejected.is_some() => "rejected",
+            Ok(_) => "ok",
+            Err(failure) => failure.reason.as_str(),
+        };
+        tracing::info!(target: "audit", actor, act = "config.reload", outcome = came_of_it, "an operator acted");
+        let outcome = outcome.map_err(|failure| status_from_failure(&failure))?;
         Ok(Response::new(ReloadResponse {
             table_digest: outcome.digest,
             changed: outcome.changed,

@@ -6,7 +6,9 @@ mod body;
 mod channel;
 mod convert;
 mod data_dir;
+mod finding;
 mod first_word;
+pub mod harden;
 mod health;
 mod key_file;
 mod layers;
@@ -26,6 +28,7 @@ pub use convert::{
     usage_from_proto, usage_to_proto,
 };
 pub use data_dir::{DataDir, DataDirError, DataDirLock};
+pub use finding::{Finding, Severity};
 pub use health::check_health;
 pub use key_file::{KeyFileError, SecretKey, parse_key};
 pub use layers::{ServiceLayers, grpc_timeout, hostname};

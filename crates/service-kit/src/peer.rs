@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+/// Where a system keeps the names of its users.
+const USERS: &str = "/etc/passwd";
+
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -30,12 +33,58 @@ impl Peer {
         }
     }
 
-    /// Who it is, for messages.
+    /// Who it is, for messages and the audit log: `uid 1000 (alice)`; `uid 1000 (alice), in process` for this process,
+    /// as when a command has the store to itself; an address.
     pub fn describe(self) -> String {
         match self {
-            Peer::InProcess => "this process".to_owned(),
-            Peer::Unix { uid } => format!("user id {uid}"),
+            Peer::InProcess => format!("{}, in process", user(rustix::process::geteuid().as_raw())),
+            Peer::Unix { uid } => user(uid),
             Peer::Tcp { addr } => format!("{addr}"),
         }
+    }
+}
+
+/// A user by id, and by name where the machine's own list has one. Directories on the network are not asked: an
+/// operator's act must not wait for them.
+fn user(uid: u32) -> String {
+    let users = std::fs::read(USERS).unwrap_or_default();
+    match name_of(uid, &String::from_utf8_lossy(&users)) {
+        Some(name) => format!("uid {uid} ({name})"),
+        None => format!("uid {uid}"),
+    }
+}
+
+/// The name of a user in a file of passwd(5)'s form: `name:password:uid:…`, a user a line.
+fn name_of(uid: u32, users: &str) -> Option<&str> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let id: u32 = fields.nth(1)?.parse().ok()?;
+        let printable = !name.is_empty() && name.len() <= 64 && !name.chars().any(char::is_control);
+        (id == uid && printable).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_names_where_the_list_has_them() {
+        let users = "# local users\nroot:x:0:0:root:/root:/bin/sh\nbroken\n:x:7:7::/:\nalice:x:1000:1000:A:/home/alice:/bin/sh\n\
+                     al:x:10:10::/:\nevil\u{1b}[2J:x:66:66::/:\n";
+        assert_eq!(name_of(0, users), Some("root"));
+        assert_eq!(name_of(1000, users), Some("alice"));
+        assert_eq!(name_of(10, users), Some("al"));
+        for nameless in [1, 7, 66, 100] {
+            assert_eq!(name_of(nameless, users), None);
+        }
+    }
+
+    #[test]
+    fn a_peer_is_described_by_its_user() {
+        assert_eq!(Peer::Unix { uid: 4_294_967_290 }.describe(), "uid 4294967290");
+        let own = Peer::Unix { uid: rustix::process::geteuid().as_raw() }.describe();
+        assert_eq!(Peer::InProcess.describe(), format!("{own}, in process"));
     }
 }

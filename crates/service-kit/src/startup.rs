@@ -22,7 +22,7 @@ use crate::key_file::KeyFileError;
 use crate::listener::{BindError, Bound, ListenAddress};
 use crate::mount::{MountError, Mounted};
 use crate::server::{ServeOptions, serve};
-use crate::{admin, shutdown_signal};
+use crate::{admin, harden, shutdown_signal};
 
 /// Exit code for a bad configuration (`EX_CONFIG` of sysexits.h).
 pub const EXIT_CONFIGURATION: u8 = 78;
@@ -125,7 +125,7 @@ struct ServiceArgs {
     /// Where to listen: unix:///path, or address:port for the gateway
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Where the admin port listens (/healthz, /readyz)
+    /// Where the admin port listens (/healthz, /readyz, /metrics)
     #[arg(long, value_name = "ADDRESS")]
     admin_listen: Option<String>,
     /// Make the data directory, keys and first agent key if there are none, before starting
@@ -231,18 +231,27 @@ pub fn announce(listeners: &[(&str, &Bound)]) {
 pub async fn serve_with_admin(
     mounted: Mounted,
     listener: Bound,
-    admin: (admin::Readiness, Bound),
+    admin: (impl Into<admin::Admin>, Bound),
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
     let router = mounted.listenable().await?;
     let admin_options = ServeOptions { drain: Duration::from_secs(1), tls: None };
-    let (readiness, admin_listener) = admin;
+    let (admin, admin_listener) = admin;
+    let admin = admin::router(admin.into());
     tokio::join!(
         serve(router, listener, options, shutdown.clone()),
-        serve(admin::router(readiness), admin_listener, admin_options, shutdown)
+        serve(admin, admin_listener, admin_options, shutdown.clone()),
+        keep_metrics(shutdown)
     );
     Ok(())
+}
+
+/// Where nobody scrapes, what was recorded would pile up.
+async fn keep_metrics(shutdown: CancellationToken) {
+    while tokio::time::timeout(Duration::from_secs(10), shutdown.cancelled()).await.is_err() {
+        telemetry::metrics::upkeep();
+    }
 }
 
 /// The `main` of a service: reads arguments and configuration, then runs `start` until it returns.
@@ -252,7 +261,8 @@ where
     Fut: Future<Output = Result<(), StartError>>,
 {
     let args = ServiceArgs::parse();
-    finish(runtime().and_then(|runtime| runtime.block_on(run_service(name, args, start))))
+    let ready = harden::harden().map_err(not_hardened).and_then(|()| runtime());
+    finish(ready.and_then(|runtime| runtime.block_on(run_service(name, args, start))))
 }
 
 /// The exit code of a process, after printing why it failed.
@@ -265,6 +275,21 @@ pub fn finish(result: Result<(), StartError>) -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// A process that cannot be hardened does not go on to read secrets.
+pub fn not_hardened(error: std::io::Error) -> StartError {
+    StartError::Failed(format!(
+        "the system does not let this process forbid core dumps: {error}; {}=1 starts it without",
+        harden::ALLOW_CORE
+    ))
+}
+
+/// Says what this process's memory is open to, once it can log.
+pub fn tell_memory() {
+    if harden::memory() != harden::Memory::Closed {
+        tracing::warn!("core dumps and debuggers of this user can read this process's secrets");
     }
 }
 
@@ -287,6 +312,7 @@ where
     }
     let data_dir = DataDir::open(&options.data_dir, args.init)?;
     let telemetry = telemetry::init(name, log_format(&loaded.config), "info")?;
+    tell_memory();
     let shutdown = shutdown_signal()?;
     // router-svc reads its routes again at SIGHUP; no service dies of one, least of all with a refresh under way.
     let _hangup = signal(SignalKind::hangup())?;

@@ -10,6 +10,7 @@ use domain::Clock;
 use domain::service::{AUTH, ROUTER, TRANSPORT};
 use gateway::{GatewayService, Peers};
 use router_svc::RouterService;
+use service_kit::admin::Admin;
 use service_kit::startup::{self, Loader, StartError};
 use service_kit::{Bound, DataDir, Mounted, PeerChannel, SealKey, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
@@ -78,9 +79,11 @@ impl AllInOne {
 
     /// Serves until shutdown, and waits for what must not be lost.
     pub(crate) async fn serve(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), StartError> {
+        self.auth.keep_fresh();
         let options = self.front.clone();
         let front = self.front().await?;
-        let admin = (self.gateway.readiness(), listeners.admin);
+        let ready = Admin::from(self.gateway.readiness()).and_ready(self.auth.readiness());
+        let admin = (self.auth.add_to(ready), listeners.admin);
         let control_options = ServeOptions { tls: None, ..options.clone() };
         let (served, ()) = tokio::join!(
             startup::serve_with_admin(self.control(), listeners.control, admin, control_options, shutdown.clone()),

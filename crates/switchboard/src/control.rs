@@ -10,7 +10,8 @@ use service_kit::startup::StartError;
 use service_kit::{DataDir, DataDirError, DataDirLock, ListenAddress, PeerChannel};
 
 use crate::args::Cli;
-use crate::output::Failed;
+use crate::interrupt;
+use crate::output::{Failed, eprint_line};
 use crate::scratch::Scratch;
 
 /// Name of the all-in-one's control socket, without `.sock`.
@@ -94,7 +95,7 @@ pub(crate) struct Own {
     service: AuthService,
     _lock: DataDirLock,
     /// Goes last, with everything in it.
-    _scratch: Option<Scratch>,
+    scratch: Option<Scratch>,
 }
 
 async fn own(config: &config::Config, dir: &DataDir, create: bool) -> Result<AuthService, StartError> {
@@ -111,7 +112,9 @@ async fn own(config: &config::Config, dir: &DataDir, create: bool) -> Result<Aut
 
 impl Auth {
     /// Finds or opens it. `create` makes data directory, database and keys if there are none.
+    /// From here on a signal ends no act half-way: see [`Self::complete`].
     pub(crate) async fn open(cli: &Cli, create: bool) -> Result<Self, Failed> {
+        let _ = interrupt::listen()?;
         if let Some(channel) = connect(cli, AUTH).await? {
             return Ok(Self::Running(channel));
         }
@@ -124,12 +127,13 @@ impl Auth {
             other => StartError::from(other).into(),
         })?;
         let service = own(&loaded.config, &dir, create).await?;
-        Ok(Self::Own(Box::new(Own { service, _lock: lock, _scratch: None })))
+        Ok(Self::Own(Box::new(Own { service, _lock: lock, scratch: None })))
     }
 
     /// Finds or opens it for a command that must not change anything: where there is no database yet, an empty one in
     /// a directory of its own stands in, since everything would be new.
     pub(crate) async fn open_unchanged(cli: &Cli) -> Result<Self, Failed> {
+        let _ = interrupt::listen()?;
         let options = places(cli)?.load_options(Vec::new())?;
         let config = config::load(&options).map_err(StartError::from)?.config;
         if config.auth.database.is_some() || options.data_dir.join("switchboard.db").exists() {
@@ -142,7 +146,7 @@ impl Auth {
         let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
         let lock = dir.lock().map_err(StartError::from)?;
         let service = own(&config, &dir, true).await?;
-        Ok(Self::Own(Box::new(Own { service, _lock: lock, _scratch: Some(scratch) })))
+        Ok(Self::Own(Box::new(Own { service, _lock: lock, scratch: Some(scratch) })))
     }
 
     /// A client for it.
@@ -153,9 +157,42 @@ impl Auth {
         }
     }
 
+    /// True if it is the empty one that stands in for a database that is not there yet.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        matches!(self, Self::Own(own) if own.scratch.is_some())
+    }
+
     /// True if a server runs.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self, Self::Running(_))
+    }
+
+    /// Waits for `work` against it, and ends it. A signal ends the wait and not what has begun: in this process that is
+    /// waited for, and a server does not need us for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed::Interrupted`] after a signal.
+    pub(crate) async fn complete<T>(self, work: impl Future<Output = T>) -> Result<T, Failed> {
+        let asked = interrupt::listen()?;
+        let done = async {
+            if asked.is_cancelled() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                done = work => Some(done),
+                () = asked.cancelled() => None,
+            }
+        };
+        let done = done.await;
+        if done.is_none() && !self.is_running() {
+            eprint_line("interrupted; what has begun is brought to its end, which the next signal would not wait for");
+        }
+        let state =
+            if self.is_running() { "the server brings to its end what has begun" } else { "what had begun has ended" };
+        self.finish().await;
+        done.ok_or(Failed::Interrupted(state))
     }
 
     /// Ends our own; a running server's is left alone.

@@ -4,13 +4,18 @@ mod all_in_one;
 mod args;
 mod commands;
 mod control;
+mod interrupt;
 mod output;
+mod passphrase;
+mod replace_file;
 mod scratch;
 mod simulated;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use service_kit::harden;
 use service_kit::startup::{self, StartError};
 
 use crate::args::{Cli, Command};
@@ -18,7 +23,8 @@ use crate::output::Failed;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match startup::runtime() {
+    let hardened = harden::harden().map_err(startup::not_hardened);
+    let runtime = match hardened.and_then(|()| startup::runtime()) {
         Ok(runtime) => runtime,
         Err(error) => return startup::finish(Err(error)),
     };
@@ -41,8 +47,14 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Calls(args) => commands::calls::run(&cli, args).await,
         Command::Models(args) => commands::models::run(&cli, args).await,
         Command::Config(args) => commands::config::run(&cli, args),
+        Command::Export(args) => commands::export::run(&cli, args).await,
+        Command::Logout(args) => commands::logout::run(&cli, args).await,
         Command::Health => commands::health::run(&cli).await,
         Command::Explain(args) => commands::explain::run(&cli, args),
+        Command::Audit(args) => commands::audit::run(&cli, args).await,
+        Command::Doctor(args) => commands::doctor::run(&cli, args).await,
+        Command::Backup(args) => commands::backup::run(&cli, args).await,
+        Command::Restore(args) => commands::restore::run(&cli, args).await,
     }
 }
 

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use service_kit::startup::StartError;
 use tonic::Status;
 
+use crate::interrupt::INTERRUPTED;
+
 /// A command that failed.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -22,6 +24,8 @@ pub(crate) enum Failed {
     Message(String),
     /// The arguments do not fit; exit code 2.
     Usage(String),
+    /// A signal ended the command; what the operator must know of what it had begun. Exit code 130.
+    Interrupted(&'static str),
     /// Everything has been printed; the exit code is left.
     Printed(u8),
 }
@@ -77,6 +81,13 @@ impl Failed {
             Self::Usage(message) => {
                 eprint_line(&format!("error: {message}"));
                 ExitCode::from(2)
+            }
+            Self::Interrupted(state) => {
+                if json {
+                    print_json(&json!({ "status": "error", "error": { "message": format!("interrupted; {state}") } }));
+                }
+                eprint_line(&format!("interrupted; {state}"));
+                ExitCode::from(INTERRUPTED)
             }
             Self::Printed(code) => ExitCode::from(code),
         }
@@ -148,6 +159,12 @@ pub(crate) fn finish() -> ExitCode {
 /// Prints a line on standard error.
 pub(crate) fn eprint_line(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Prints text without a line end on standard error, at once.
+pub(crate) fn eprint_text(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// Prints JSON, indented.

@@ -1,10 +1,11 @@
-//! Logs and traces, the same in every process.
+//! Logs, traces and metrics, the same in every process.
 //!
 //! Spans always have ids, exporter or not: the execution trace in every answer names them. They leave the process
 //! over OTLP only when the standard `OTEL_EXPORTER_OTLP_*` variables name a collector. An unreachable collector costs
 //! a call nothing: the batch processor's queue is bounded and it drops what does not fit.
 
 mod context;
+pub mod metrics;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -53,9 +54,10 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-/// Sets up logs on standard error and traces for this process. `RUST_LOG` chooses what is logged (default `default_level`).
+/// Sets up logs on standard error, traces and metrics for this process. `RUST_LOG` chooses what is logged (default `default_level`).
 /// Must be called inside a tokio runtime: the OTLP exporter's connection lives there.
 pub fn init(service: &'static str, format: LogFormat, default_level: &str) -> Result<Telemetry, TelemetryError> {
+    metrics::install(service);
     let exporter = exporter()?;
     let exporting = exporter.is_some();
     let mut builder = SdkTracerProvider::builder().with_resource(resource(service));

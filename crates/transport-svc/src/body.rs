@@ -16,6 +16,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 mod hoist;
+mod reasoning;
 
 /// Fields that the Codex backend refuses (`Unsupported parameter: …`).
 const DROPPED: &[&str] = &["max_output_tokens", "metadata", "temperature", "top_p", "prompt_cache_retention"];
@@ -28,11 +29,24 @@ pub(crate) struct Edited {
     pub(crate) body: Bytes,
     /// Fields that were dropped and held something.
     pub(crate) dropped: Vec<String>,
+    /// True if it holds encrypted reasoning of earlier turns.
+    pub(crate) holds_reasoning: bool,
 }
 
-/// Applies the rules of a target of this kind. `hoist` says whether leading system messages become `instructions`
-/// where there are none.
-pub(crate) fn edit(kind: TargetKind, hoist: bool, model: &str, body: &[u8]) -> Result<Edited, Failure> {
+/// Which rules apply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Kind of the target.
+    pub(crate) kind: TargetKind,
+    /// Leading system messages become `instructions` where there are none.
+    pub(crate) hoist: bool,
+    /// The encrypted reasoning of earlier turns goes: the upstream has refused it.
+    pub(crate) drop_reasoning: bool,
+}
+
+/// Applies the rules of a target.
+pub(crate) fn edit(rules: Rules, model: &str, body: &[u8]) -> Result<Edited, Failure> {
+    let Rules { kind, hoist, drop_reasoning } = rules;
     let mut fields = Fields::parse(body)?;
     fields.set("model", text(model)?);
     fields.set("stream", "true".into());
@@ -46,7 +60,10 @@ pub(crate) fn edit(kind: TargetKind, hoist: bool, model: &str, body: &[u8]) -> R
             hoist::instructions(&mut fields)?;
         }
     }
-    Ok(Edited { body: fields.write().into(), dropped })
+    if drop_reasoning {
+        dropped.extend(reasoning::drop_encrypted(&mut fields));
+    }
+    Ok(Edited { holds_reasoning: reasoning::is_held(&fields), body: fields.write().into(), dropped })
 }
 
 /// The top-level fields, each with its value as JSON text.

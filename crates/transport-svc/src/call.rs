@@ -14,8 +14,8 @@ use reqwest::{Request, Response};
 use service_kit::UpstreamSecret;
 use tokio::time::Instant;
 
-use crate::body::{self, Edited};
-use crate::classify::{self, Answer};
+use crate::body::{self, Edited, Rules};
+use crate::classify::{self, Answer, Refused};
 use crate::headers::{self, Caller};
 use crate::pool::Lease;
 use crate::progress::{About, Progress};
@@ -54,7 +54,7 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
             return Err(Failure::new(Reason::RequestInvalid, service::TRANSPORT, message));
         }
     }
-    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target)?;
+    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target, &target.responses)?;
     let caller = Caller(&request.headers);
     let mut request_headers = headers::request(&target, &secret, caller, &request.upstream_model)?;
     request_headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
@@ -71,9 +71,10 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
         method: Method::POST,
         secret,
     };
-    let (mut upstream, progress) = inner.begin(asked, request_headers);
+    let (mut upstream, mut progress) = inner.begin(asked, request_headers);
+    progress.holds_reasoning = edited.holds_reasoning;
     *upstream.body_mut() = Some(NotedBody::request(edited.body, progress.handed.clone()));
-    let lease = inner.lease(&target)?;
+    let lease = inner.lease(&target.responses)?;
     Ok(Call {
         inner: Arc::clone(inner),
         target,
@@ -91,8 +92,9 @@ async fn edit(target: &Target, caller: Caller<'_>, request: &RespondRequest) -> 
         HoistInstructions::Always => true,
         HoistInstructions::Never => false,
     };
-    let (kind, model, body) = (target.kind, request.upstream_model.clone(), request.body.clone());
-    let edit = move || body::edit(kind, hoist, &model, &body);
+    let rules = Rules { kind: target.kind, hoist, drop_reasoning: request.drop_encrypted_reasoning };
+    let (model, body) = (request.upstream_model.clone(), request.body.clone());
+    let edit = move || body::edit(rules, &model, &body);
     if request.body.len() < LARGE_BODY_BYTES {
         return edit();
     }
@@ -130,7 +132,7 @@ impl Inner {
             // A server of the user's own may be part of the same trace; the provider is not.
             telemetry::inject(progress.span(), &mut headers);
         }
-        if let Some(cookies) = self.cookies.header(asked.credential_id, &asked.target.base) {
+        if let Some(cookies) = self.cookies.header(asked.credential_id, &asked.endpoint.base) {
             headers.insert(header::COOKIE, cookies);
         }
         let mut request = Request::new(asked.method, asked.endpoint.url.clone());
@@ -152,17 +154,19 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
                 return;
             }
         };
-        progress.headers_arrived(&response);
-        inner.cookies.keep(&credential_id, &target.base, response.headers());
+        progress.headers_arrived(&response, inner.clock.now_s());
+        inner.cookies.keep(&credential_id, &target.responses.base, response.headers());
         if !is_event_stream(&response) {
-            let failure = refusal(&mut response, &target, &target.responses, &inner.clock).await;
-            yield Message::Outcome(progress.finish(Some(failure)));
+            let refused = refusal(&mut response, &target, &target.responses, &inner.clock).await;
+            progress.reasoning_refused = refused.reasoning;
+            yield Message::Outcome(progress.finish(Some(refused.failure)));
             return;
         }
         yield Message::Head(Head {
             status: i32::from(response.status().as_u16()),
             headers: progress.relayed_headers(),
             dropped,
+            quota: progress.tell_quota(),
         });
         let mut relay = Relay::new(response, url, inner.idle_timeout, inner.clock.clone());
         loop {
@@ -178,7 +182,7 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
 }
 
 /// Reads a refusal and says what it means.
-pub(crate) async fn refusal(response: &mut Response, target: &Target, endpoint: &Endpoint, clock: &Clock) -> Failure {
+pub(crate) async fn refusal(response: &mut Response, target: &Target, endpoint: &Endpoint, clock: &Clock) -> Refused {
     let (body, _) = send::read_some(response, MAX_REFUSAL_BYTES, REFUSAL_TIME).await;
     classify::refused(&Answer {
         target,

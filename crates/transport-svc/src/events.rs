@@ -18,7 +18,7 @@ pub(crate) enum Meaning {
     /// The end, as the protocol has it: `response.completed`, `incomplete` or `failed`.
     Terminal(Ending),
     /// `error`: the end in fact, but Codex clients do not take it for one.
-    Error(Failure),
+    Error { failure: Failure, reasoning_refused: bool },
 }
 
 /// What the terminal event says.
@@ -28,6 +28,8 @@ pub(crate) struct Ending {
     pub(crate) usage: Option<Usage>,
     /// Why it failed, if it did. An incomplete answer is an answer.
     pub(crate) failure: Option<Failure>,
+    /// True if it failed because the encrypted reasoning of earlier turns cannot be read.
+    pub(crate) reasoning_refused: bool,
 }
 
 /// The head of the stream that an event belongs to.
@@ -64,12 +66,14 @@ pub(crate) fn read(event: &Event, stream: Stream<'_>) -> Meaning {
         "response.failed" => {
             let error = response(event).map(|r| UpstreamError::of_value(&r.error)).unwrap_or_default();
             let failure = classify::failed_event(&error, stream.status, stream.headers, stream.now_s);
-            Meaning::Terminal(ending(event, Some(failure)))
+            let reasoning_refused = classify::refuses_reasoning(&error);
+            Meaning::Terminal(Ending { reasoning_refused, ..ending(event, Some(failure)) })
         }
         "error" => {
             let value = serde_json::from_slice::<Value>(&event.data).unwrap_or_default();
             let error = UpstreamError::of_value(&value);
-            Meaning::Error(classify::failed_event(&error, stream.status, stream.headers, stream.now_s))
+            let failure = classify::failed_event(&error, stream.status, stream.headers, stream.now_s);
+            Meaning::Error { failure, reasoning_refused: classify::refuses_reasoning(&error) }
         }
         kind if sse::is_lifecycle(kind) => {
             let response_id = response(event).and_then(|r| r.id.as_str().map(str::to_owned));
@@ -85,7 +89,12 @@ fn response(event: &Event) -> Option<Response> {
 
 fn ending(event: &Event, failure: Option<Failure>) -> Ending {
     let response = response(event).unwrap_or_default();
-    Ending { response_id: response.id.as_str().map(str::to_owned), usage: usage(&response.usage), failure }
+    Ending {
+        response_id: response.id.as_str().map(str::to_owned),
+        usage: usage(&response.usage),
+        failure,
+        reasoning_refused: false,
+    }
 }
 
 fn usage(usage: &Value) -> Option<Usage> {
@@ -136,11 +145,11 @@ mod tests {
             "event: error\ndata: {\"type\":\"error\",\"error\":{\"code\":\"slow_down\"}}\n\n",
         ] {
             assert!(
-                matches!(&meanings(text)[0], Meaning::Error(f) if f.reason == Reason::UpstreamOverloaded),
+                matches!(&meanings(text)[0], Meaning::Error { failure, .. } if failure.reason == Reason::UpstreamOverloaded),
                 "{text}"
             );
         }
         let odd = meanings("data: {\"type\":\"response.completed\",\"response\":{\"id\":7,\"usage\":[]}}\n\n");
-        assert!(matches!(&odd[0], Meaning::Terminal(Ending { response_id: None, usage: None, failure: None })));
+        assert!(matches!(&odd[0], Meaning::Terminal(Ending { response_id: None, usage: None, failure: None, .. })));
     }
 }

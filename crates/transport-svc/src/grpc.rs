@@ -6,13 +6,15 @@ use std::sync::Arc;
 use domain::{Failure, Reason, service};
 use futures_util::{Stream, StreamExt, stream};
 use proto::transport::v1::transport_service_server::TransportService as Contract;
-use proto::transport::v1::{ProbeRequest, ProbeResponse, RespondRequest, RespondResponse};
+use proto::transport::v1::{
+    FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
+};
 use service_kit::status_from_failure;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::service::Inner;
-use crate::{call, probe};
+use crate::{call, probe, usage};
 
 /// The service as gRPC serves it.
 #[derive(Clone, Debug)]
@@ -46,6 +48,13 @@ impl Contract for Grpc {
         let request = request.into_inner();
         Span::current().record("switchboard.call_id", request.call_id.as_str());
         let found = Box::pin(probe::probe(&self.0, request)).await.map_err(|f| refused(&f))?;
+        Ok(Response::new(found))
+    }
+
+    async fn fetch_usage(&self, request: Request<FetchUsageRequest>) -> Result<Response<FetchUsageResponse>, Status> {
+        let request = request.into_inner();
+        Span::current().record("switchboard.call_id", request.call_id.as_str());
+        let found = Box::pin(usage::fetch(&self.0, request)).await.map_err(|f| refused(&f))?;
         Ok(Response::new(found))
     }
 }

@@ -23,5 +23,6 @@ mod relay;
 mod send;
 mod service;
 mod targets;
+mod usage;
 
 pub use service::{BuildError, TransportOptions, TransportService, build};

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use domain::{Clock, Failure, Reason, service};
 use proto::transport::v1::SealedCredential;
-use service_kit::{SealKey, SealRefusal, UpstreamSecret};
+use service_kit::{SealKey, SealRefusal, UpstreamSecret, UpstreamUrl};
 
-use crate::targets::Target;
+use crate::targets::{Endpoint, Target};
 
 /// Most seals remembered: a seal lives about a minute, so this is some 4,000 calls a second.
 const MAX_SEEN: usize = 256 * 1024;
@@ -40,24 +40,26 @@ impl Opener {
         Self { key, clock, since, seen: Mutex::default() }
     }
 
-    /// Opens the seal for this call and target.
+    /// Opens the seal for this call, and for what stands where `endpoint` does: a seal for a target's calls does not
+    /// open for its account endpoints, nor the reverse.
     pub(crate) fn open(
         &self,
         sealed: Option<&SealedCredential>,
         call_id: &str,
         target: &Target,
+        endpoint: &Endpoint,
     ) -> Result<UpstreamSecret, Failure> {
+        let asked = For { call_id, target: &target.id, base: &endpoint.base };
         let Some(sealed) = sealed else {
             return Err(refusal("the request holds no sealed credential".to_owned()));
         };
         let now = self.clock.now_ms();
-        let secret =
-            self.key.open(sealed, call_id, &target.base, now).map_err(|why| explain(why, sealed, call_id, target))?;
+        let secret = self.key.open(sealed, call_id, asked.base, now).map_err(|why| explain(why, sealed, &asked))?;
         if self.may_be_of_before(sealed) {
-            return Err(explain(SealRefusal::BeforeStart, sealed, call_id, target));
+            return Err(explain(SealRefusal::BeforeStart, sealed, &asked));
         }
         // Only what opened is remembered: nobody without the key can fill the memory.
-        self.remember(sealed, now, target, call_id)?;
+        self.remember(sealed, now, &asked)?;
         Ok(secret)
     }
 
@@ -68,7 +70,7 @@ impl Opener {
         started.elapsed() < YOUNG && service_kit::sealed_at_ms(sealed) < since_ms
     }
 
-    fn remember(&self, sealed: &SealedCredential, now: i64, target: &Target, call_id: &str) -> Result<(), Failure> {
+    fn remember(&self, sealed: &SealedCredential, now: i64, asked: &For<'_>) -> Result<(), Failure> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         while seen.order.front().is_some_and(|(expires, _)| *expires < now) {
             if let Some((_, nonce)) = seen.order.pop_front() {
@@ -78,7 +80,7 @@ impl Opener {
         // Copied: the nonce is a slice of the whole request's buffer, which must not live on for its sake.
         let nonce = Bytes::copy_from_slice(&sealed.nonce);
         if seen.nonces.contains(&nonce) {
-            return Err(explain(SealRefusal::Replayed, sealed, call_id, target));
+            return Err(explain(SealRefusal::Replayed, sealed, asked));
         }
         if seen.nonces.len() >= MAX_SEEN {
             let message =
@@ -91,14 +93,23 @@ impl Opener {
     }
 }
 
-fn explain(why: SealRefusal, sealed: &SealedCredential, call_id: &str, target: &Target) -> Failure {
+/// What a seal has to name.
+struct For<'a> {
+    call_id: &'a str,
+    /// Id of the target.
+    target: &'a str,
+    base: &'a UpstreamUrl,
+}
+
+fn explain(why: SealRefusal, sealed: &SealedCredential, asked: &For<'_>) -> Failure {
+    let For { call_id, target, base } = asked;
     let case = match why {
         SealRefusal::OtherTarget => {
-            format!("it names {}{}, and the target {} is {}", sealed.origin, sealed.path_prefix, target.id, target.base)
+            format!("it names {}{}, and the target {target} is {base}", sealed.origin, sealed.path_prefix)
         }
         SealRefusal::OtherCall => format!("it names call {}, this is call {call_id}", sealed.call_id),
         SealRefusal::Expired | SealRefusal::Replayed | SealRefusal::BeforeStart | SealRefusal::Undecryptable => {
-            format!("call {call_id}, target {}", target.id)
+            format!("call {call_id}, target {target}")
         }
     };
     refusal(format!("{why} ({case}; credential {} version {})", sealed.credential_id, sealed.version))
@@ -122,7 +133,8 @@ mod tests {
 
     fn seal(key: &SealKey, target: &Target, now_ms: i64) -> SealedCredential {
         let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false };
-        let request = SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &target.base, now_ms };
+        let request =
+            SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &target.responses.base, now_ms };
         key.seal(&request, &secret).expect("sealed")
     }
 
@@ -131,14 +143,14 @@ mod tests {
         let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
         let opener = Opener::new(key.clone(), clock.clone());
         let first = seal(&key, &target, clock.now_ms());
-        opener.open(Some(&first), "call", &target).expect("opens");
-        let again = opener.open(Some(&first), "call", &target).expect_err("replayed");
+        opener.open(Some(&first), "call", &target, &target.responses).expect("opens");
+        let again = opener.open(Some(&first), "call", &target, &target.responses).expect_err("replayed");
         assert_eq!(again.reason, Reason::SealRefused);
         assert!(again.message.contains("replayed"), "{}", again.message);
         clock.advance_ms(61_000);
-        let expired = opener.open(Some(&first), "call", &target).expect_err("expired");
+        let expired = opener.open(Some(&first), "call", &target, &target.responses).expect_err("expired");
         assert!(expired.message.contains("expired"), "{}", expired.message);
-        opener.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target).expect("opens");
+        opener.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target, &target.responses).expect("opens");
         assert_eq!(opener.seen.lock().expect("lock").nonces.len(), 1);
     }
 
@@ -146,13 +158,15 @@ mod tests {
     fn a_seal_does_not_open_again_after_a_restart() {
         let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
         let sealed = seal(&key, &target, clock.now_ms());
-        Opener::new(key.clone(), clock.clone()).open(Some(&sealed), "call", &target).expect("opens");
+        Opener::new(key.clone(), clock.clone()).open(Some(&sealed), "call", &target, &target.responses).expect("opens");
         clock.advance_ms(1_000);
         let restarted = Opener::new(key.clone(), clock.clone());
-        let refused = restarted.open(Some(&sealed), "call", &target).expect_err("refused");
+        let refused = restarted.open(Some(&sealed), "call", &target, &target.responses).expect_err("refused");
         assert_eq!(refused.reason, Reason::SealRefused);
         assert!(refused.message.contains("older than this transport-svc"), "{}", refused.message);
-        restarted.open(Some(&seal(&key, &target, clock.now_ms())), "call", &target).expect("a new one opens");
+        restarted
+            .open(Some(&seal(&key, &target, clock.now_ms())), "call", &target, &target.responses)
+            .expect("a new one opens");
     }
 
     #[test]
@@ -161,10 +175,15 @@ mod tests {
         let opener = Opener::new(key.clone(), Clock::manual(0));
         let sealed = seal(&key, &target, 0);
         let cases = [
-            (opener.open(None, "call", &target), "no sealed credential"),
-            (opener.open(Some(&sealed), "other", &target), "another call"),
+            (opener.open(None, "call", &target, &target.responses), "no sealed credential"),
+            (opener.open(Some(&sealed), "other", &target, &target.responses), "another call"),
             (
-                opener.open(Some(&seal(&SealKey::generate().expect("random"), &target, 0)), "call", &target),
+                opener.open(
+                    Some(&seal(&SealKey::generate().expect("random"), &target, 0)),
+                    "call",
+                    &target,
+                    &target.responses,
+                ),
                 "cannot be opened",
             ),
         ];
@@ -174,8 +193,24 @@ mod tests {
         }
         let other = config::Target { base_url: "https://evil.example/v1".into(), ..Default::default() };
         let other = Target::new("evil", &other).expect("good");
-        let failure = opener.open(Some(&sealed), "call", &other).expect_err("another target");
+        let failure = opener.open(Some(&sealed), "call", &other, &other.responses).expect_err("another target");
         assert!(failure.message.contains("names another target"), "{}", failure.message);
         assert!(failure.message.contains("https://evil.example/v1"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_seal_for_calls_and_one_for_the_account_do_not_stand_for_each_other() {
+        let (key, target) = (SealKey::generate().expect("random"), target());
+        let usage = target.usage.clone().expect("the Codex backend has one");
+        let opener = Opener::new(key.clone(), Clock::manual(0));
+        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false };
+        let request = SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &usage.base, now_ms: 0 };
+        let for_usage = key.seal(&request, &secret).expect("sealed");
+        let for_calls = seal(&key, &target, 0);
+        for (sealed, endpoint) in [(&for_usage, &target.responses), (&for_calls, &usage)] {
+            let failure = opener.open(Some(sealed), "call", &target, endpoint).expect_err("the other use");
+            assert!(failure.message.contains("names another target"), "{}", failure.message);
+        }
+        opener.open(Some(&for_usage), "call", &target, &usage).expect("opens");
     }
 }

@@ -3,12 +3,14 @@
 //! An HTTP client keeps one HTTP/2 connection per host, and what exceeds that connection's streams (about 100) waits in
 //! it unseen. So there are several clients, filled in order: few calls share a warm connection, many spread.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::Config;
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy, Url};
+use service_kit::UpstreamUrl;
 
 use crate::service::BuildError;
 use crate::targets::{Target, Targets};
@@ -63,12 +65,23 @@ struct Settings {
     proxy: ProxyUse,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum ProxyUse {
     Never,
     /// `HTTPS_PROXY` and its kin.
     Environment,
     Configured(Box<Proxy>),
+}
+
+impl fmt::Debug for ProxyUse {
+    /// A configured proxy's URL may hold a password, and its own `Debug` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "Never",
+            Self::Environment => "Environment",
+            Self::Configured(_) => "Configured",
+        })
+    }
 }
 
 impl Pool {
@@ -89,19 +102,19 @@ impl Pool {
             local: Ways::new(Settings { proxy: ProxyUse::Never, ..settings.clone() }),
             outside: Ways::new(settings),
         };
-        for target in targets.iter() {
-            pool.way(target).client(0)?;
+        for base in targets.iter().flat_map(Target::bases) {
+            pool.way(base).client(0)?;
         }
         Ok(pool)
     }
 
-    fn way(&self, target: &Target) -> &Ways {
-        if target.base.is_loopback() { &self.local } else { &self.outside }
+    fn way(&self, base: &UpstreamUrl) -> &Ways {
+        if base.is_loopback() { &self.local } else { &self.outside }
     }
 
-    /// A client for one call.
-    pub(crate) fn lease(&self, target: &Target) -> Result<Lease, BuildError> {
-        self.way(target).lease()
+    /// A client for one call to something below `base`.
+    pub(crate) fn lease(&self, base: &UpstreamUrl) -> Result<Lease, BuildError> {
+        self.way(base).lease()
     }
 }
 
@@ -193,6 +206,21 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_debug_output_shows_the_proxys_password() {
+        let proxy = configured("http://me:hunter2@proxy:3128").expect("a proxy");
+        let settings = Settings {
+            connect_timeout: Duration::from_secs(1),
+            authorities: Vec::new(),
+            proxy: ProxyUse::Configured(Box::new(proxy)),
+        };
+        let ways = Ways::new(settings);
+        let lease = ways.lease().expect("a client");
+        for text in [format!("{ways:?}"), format!("{lease:?}")] {
+            assert!(!text.contains("hunter2") && !text.contains("bWU6aHVudGVyMg"), "{text}");
+        }
+    }
 
     #[test]
     fn few_calls_share_a_client_and_many_spread() {

@@ -23,7 +23,7 @@ const MAX_LIST_BYTES: usize = 4 * 1024 * 1024;
 pub(crate) async fn probe(inner: &Arc<Inner>, request: ProbeRequest) -> Result<ProbeResponse, Failure> {
     let received = Instant::now();
     let target = inner.target(&request.target)?;
-    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target)?;
+    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target, &target.models)?;
     let mut request_headers = headers::request(&target, &secret, Caller(&[]), "")?;
     request_headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     let credential_id = request.credential.map(|c| c.credential_id).unwrap_or_default();
@@ -37,7 +37,7 @@ pub(crate) async fn probe(inner: &Arc<Inner>, request: ProbeRequest) -> Result<P
         secret,
     };
     let (upstream, mut progress) = inner.begin(asked, request_headers);
-    let lease = inner.lease(&target)?;
+    let lease = inner.lease(&target.models)?;
     let sent = send::send(&lease.client, upstream, &target.models.shown, inner.headers_timeout).await;
     let mut response = match sent {
         Ok(response) => response,
@@ -46,11 +46,11 @@ pub(crate) async fn probe(inner: &Arc<Inner>, request: ProbeRequest) -> Result<P
             return Ok(found(progress.finish(Some(failure)), Vec::new()));
         }
     };
-    progress.headers_arrived(&response);
-    inner.cookies.keep(&credential_id, &target.base, response.headers());
+    progress.headers_arrived(&response, inner.clock.now_s());
+    inner.cookies.keep(&credential_id, &target.models.base, response.headers());
     if !response.status().is_success() {
-        let failure = call::refusal(&mut response, &target, &target.models, &inner.clock).await;
-        return Ok(found(progress.finish(Some(failure)), Vec::new()));
+        let refused = call::refusal(&mut response, &target, &target.models, &inner.clock).await;
+        return Ok(found(progress.finish(Some(refused.failure)), Vec::new()));
     }
     Ok(read_list(inner, &target, &mut response, &mut progress).await)
 }
@@ -65,7 +65,7 @@ async fn read_list(
     if let Some(models) = models(&body) {
         return found(progress.finish(None), models);
     }
-    let failure = classify::refused(&Answer {
+    let refused = classify::refused(&Answer {
         target,
         endpoint: &target.models,
         status: response.status().as_u16(),
@@ -73,7 +73,7 @@ async fn read_list(
         body: &body,
         now_s: inner.clock.now_s(),
     });
-    found(progress.finish(Some(failure)), Vec::new())
+    found(progress.finish(Some(refused.failure)), Vec::new())
 }
 
 fn found(outcome: Outcome, models: Vec<String>) -> ProbeResponse {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use domain::{Failure, Usage};
 use http::{HeaderMap, Version};
-use proto::common::v1::Header;
+use proto::common::v1::{Header, QuotaWindow};
 use proto::transport::v1::{Outcome, Sent, Timings};
 use secrecy::{ExposeSecret, SecretString};
 use service_kit::{failure_to_proto, usage_to_proto};
 use tokio::time::Instant;
 use tracing::{Span, field};
 
-use crate::classify;
+use crate::classify::{self, quota};
 use crate::headers;
 use crate::send::Handed;
 use crate::targets::{Endpoint, Target};
@@ -42,6 +42,14 @@ pub(crate) struct Progress {
     /// Events relayed.
     pub(crate) events: i32,
     pub(crate) terminal_relayed: bool,
+    /// What the response headers say of the quota.
+    quota: Vec<QuotaWindow>,
+    /// True once a head has told the quota.
+    quota_told: bool,
+    /// The upstream cannot read encrypted reasoning of earlier turns.
+    pub(crate) reasoning_refused: bool,
+    /// True if the request holds such reasoning: only then is there another request to make.
+    pub(crate) holds_reasoning: bool,
     finished: bool,
 }
 
@@ -66,7 +74,7 @@ impl Progress {
             switchboard.service = domain::service::UPSTREAM, switchboard.call_id = about.call_id,
             switchboard.target = about.target.id.as_str(), switchboard.egress = about.egress.as_ref(),
             http.request.method = about.method, url.full = about.endpoint.shown.as_str(),
-            server.address = about.target.base.host.as_str(), network.protocol.version = field::Empty,
+            server.address = about.endpoint.base.host.as_str(), network.protocol.version = field::Empty,
             http.response.status_code = field::Empty, upstream.request_id = field::Empty, cf.ray = field::Empty,
             otel.status_code = field::Empty, switchboard.reason = field::Empty);
         Self {
@@ -88,6 +96,10 @@ impl Progress {
             usage: None,
             events: 0,
             terminal_relayed: false,
+            quota: Vec::new(),
+            quota_told: false,
+            reasoning_refused: false,
+            holds_reasoning: false,
             finished: false,
         }
     }
@@ -97,10 +109,11 @@ impl Progress {
     }
 
     /// The response headers have come.
-    pub(crate) fn headers_arrived(&mut self, response: &reqwest::Response) {
+    pub(crate) fn headers_arrived(&mut self, response: &reqwest::Response, now_s: i64) {
         self.headers_at = Some(Instant::now());
         self.status = Some(response.status().as_u16());
         self.headers = response.headers().clone();
+        self.quota = quota::windows(&self.headers, now_s);
         self.http_version = match response.version() {
             Version::HTTP_2 => "HTTP/2",
             Version::HTTP_10 => "HTTP/1.0",
@@ -133,12 +146,20 @@ impl Progress {
         headers::relayed(&self.headers)
     }
 
+    /// The quota for the head; the outcome does not repeat it.
+    pub(crate) fn tell_quota(&mut self) -> Vec<QuotaWindow> {
+        self.quota_told = true;
+        self.quota.clone()
+    }
+
     /// Closes the account.
     pub(crate) fn finish(&mut self, failure: Option<Failure>) -> Outcome {
         self.finished = true;
         let failure = failure.map(|failure| self.scrubbed(failure));
         let total_us = self.since(Instant::now());
         self.tell(failure.as_ref(), total_us);
+        let exhausted = failure.as_ref().and_then(|f| quota::exhausted_by(f, &self.headers, &self.quota));
+        let quota = std::mem::take(&mut self.quota);
         Outcome {
             failure: failure.as_ref().map(failure_to_proto),
             status: self.status.map(i32::from),
@@ -160,6 +181,9 @@ impl Progress {
             events: self.events,
             headers: self.relayed_headers(),
             span_id: telemetry::span_id(&self.span).unwrap_or_default(),
+            quota: if self.quota_told { Vec::new() } else { quota },
+            exhausted,
+            reasoning_refused: failure.is_some() && self.reasoning_refused && self.holds_reasoning,
         }
     }
 

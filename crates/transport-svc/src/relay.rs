@@ -114,8 +114,12 @@ impl Relay {
             }
             Meaning::Content => self.content = true,
             // A failure is no content: while nothing else was relayed, another attempt is still possible.
-            Meaning::Error(failure) => self.state = State::Failing(failure),
-            Meaning::Terminal(Ending { response_id, usage, failure }) => {
+            Meaning::Error { failure, reasoning_refused } => {
+                progress.reasoning_refused |= reasoning_refused;
+                self.state = State::Failing(failure);
+            }
+            Meaning::Terminal(Ending { response_id, usage, failure, reasoning_refused }) => {
+                progress.reasoning_refused |= reasoning_refused;
                 progress.response_id = response_id.or(progress.response_id.take());
                 progress.usage = usage;
                 progress.terminal_relayed = true;

@@ -16,7 +16,7 @@ use crate::cookies::Cookies;
 use crate::grpc::Grpc;
 use crate::open::{self, Opener};
 use crate::pool::{Lease, Pool};
-use crate::targets::{Target, Targets};
+use crate::targets::{Endpoint, Target, Targets};
 
 /// File of the seal key in the data directory, where the configuration names none.
 const SEAL_KEY_FILE: &str = "seal.key";
@@ -182,7 +182,7 @@ impl Inner {
         })
     }
 
-    pub(crate) fn lease(&self, target: &Target) -> Result<Lease, Failure> {
-        self.pool.lease(target).map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, e.to_string()))
+    pub(crate) fn lease(&self, endpoint: &Endpoint) -> Result<Lease, Failure> {
+        self.pool.lease(&endpoint.base).map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, e.to_string()))
     }
 }

@@ -17,6 +17,10 @@ const CODEX_PATH: &str = "/backend-api/codex";
 /// Any other path under `/backend-api` is answered with an HTML 403 page that looks like a refused login.
 const CODEX_PATHS: &[&str] =
     &["/backend-api/codex/responses", "/backend-api/codex/responses/compact", "/backend-api/codex/models"];
+/// The base URL of the account endpoints, and those that are asked.
+const BACKEND_URL: &str = "https://chatgpt.com/backend-api";
+const BACKEND_PATH: &str = "/backend-api";
+const BACKEND_PATHS: &[&str] = &["/backend-api/wham/usage"];
 const PLATFORM_URL: &str = "https://api.openai.com/v1";
 const PLATFORM_PATHS: &[&str] = &["/v1/responses", "/v1/models"];
 /// The version for which the models list is asked when none is configured: that of the client whose list format is read.
@@ -31,13 +35,12 @@ pub(crate) struct Targets(BTreeMap<String, Arc<Target>>);
 pub(crate) struct Target {
     pub(crate) id: String,
     pub(crate) kind: TargetKind,
-    pub(crate) base: UpstreamUrl,
     /// `{base}/responses`.
     pub(crate) responses: Endpoint,
     /// `{base}/models`.
     pub(crate) models: Endpoint,
-    /// The paths that exist there, where that is known.
-    known_paths: Option<&'static [&'static str]>,
+    /// `{backend}/wham/usage`; only the Codex backend has account endpoints.
+    pub(crate) usage: Option<Endpoint>,
     pub(crate) hoist: HoistInstructions,
     pub(crate) originator: HeaderValue,
     pub(crate) user_agent: HeaderValue,
@@ -47,6 +50,10 @@ pub(crate) struct Target {
 /// One URL of a target.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
+    /// What it stands below: a sealed credential must name exactly this.
+    pub(crate) base: UpstreamUrl,
+    /// The setting that it comes from.
+    pub(crate) key: &'static str,
     pub(crate) url: Url,
     /// Without the query, as it stands in traces and messages.
     pub(crate) shown: String,
@@ -54,6 +61,10 @@ pub(crate) struct Endpoint {
     pub(crate) path: String,
     /// What is asked for there, for messages.
     pub(crate) expects: &'static str,
+    /// The base URL that would be right, where that is known, and its path.
+    canonical: Option<(&'static str, &'static str)>,
+    /// The paths that exist there, where that is known.
+    known_paths: Option<&'static [&'static str]>,
 }
 
 impl Targets {
@@ -97,13 +108,18 @@ impl Target {
             TargetKind::ChatgptCodex => format!("client_version={}", version.unwrap_or(MODELS_VERSION)),
             TargetKind::OpenaiApi | TargetKind::Custom => String::new(),
         };
+        let canonical = match kind {
+            TargetKind::ChatgptCodex => Some((CODEX_URL, CODEX_PATH)),
+            TargetKind::OpenaiApi => Some((PLATFORM_URL, "/v1")),
+            TargetKind::Custom => None,
+        };
+        let place = Place { id, base: &base, key: "base_url", canonical, known_paths: known_paths(kind, &base) };
         Ok(Self {
             id: id.to_owned(),
             kind,
-            responses: Endpoint::new(id, &base, "/responses", "")?,
-            models: Endpoint::new(id, &base, "/models", &query)?,
-            known_paths: known_paths(kind, &base),
-            base,
+            responses: place.endpoint("/responses", "", "an event stream")?,
+            models: place.endpoint("/models", &query, "a list of models")?,
+            usage: usage_endpoint(id, kind, target)?,
             hoist: target.hoist_instructions,
             originator: header("originator", &target.originator)?,
             user_agent: header("user_agent", target.user_agent.as_deref().unwrap_or(&own_user_agent()))?,
@@ -111,9 +127,59 @@ impl Target {
         })
     }
 
-    /// True if the paths that exist there are known, and `path` is none of them.
-    pub(crate) fn is_wrong_path(&self, path: &str) -> bool {
-        self.known_paths.is_some_and(|known| !known.contains(&path))
+    /// What its endpoints stand below.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &UpstreamUrl> {
+        [Some(&self.responses), self.usage.as_ref()].into_iter().flatten().map(|endpoint| &endpoint.base)
+    }
+}
+
+/// `{backend}/wham/usage`, where the target has account endpoints.
+fn usage_endpoint(id: &str, kind: TargetKind, target: &config::Target) -> Result<Option<Endpoint>, BuildError> {
+    if kind != TargetKind::ChatgptCodex {
+        return Ok(None);
+    }
+    let key = "backend_url";
+    let base = UpstreamUrl::parse(target.backend()).map_err(|e| BuildError::Target {
+        id: id.to_owned(),
+        key,
+        cause: e.to_string(),
+    })?;
+    let known_paths = known_paths(kind, &base).map(|_| BACKEND_PATHS);
+    let place = Place { id, base: &base, key, canonical: Some((BACKEND_URL, BACKEND_PATH)), known_paths };
+    place.endpoint("/wham/usage", "", "the account's usage").map(Some)
+}
+
+/// Where endpoints stand.
+struct Place<'a> {
+    id: &'a str,
+    base: &'a UpstreamUrl,
+    key: &'static str,
+    canonical: Option<(&'static str, &'static str)>,
+    known_paths: Option<&'static [&'static str]>,
+}
+
+impl Place<'_> {
+    fn endpoint(&self, suffix: &str, query: &str, expects: &'static str) -> Result<Endpoint, BuildError> {
+        let shown = self.base.join(suffix);
+        let mut url = Url::parse(&shown).map_err(|e| BuildError::Target {
+            id: self.id.to_owned(),
+            key: self.key,
+            cause: e.to_string(),
+        })?;
+        if !query.is_empty() {
+            url.set_query(Some(query));
+        }
+        // As it is sent: the URL standard may have normalised it.
+        let path = url.path().to_owned();
+        let (base, key) = (self.base.clone(), self.key);
+        Ok(Endpoint { base, key, url, shown, path, expects, canonical: self.canonical, known_paths: self.known_paths })
+    }
+}
+
+impl Endpoint {
+    /// True if the paths that exist there are known, and this is none of them.
+    pub(crate) fn is_wrong_path(&self) -> bool {
+        self.known_paths.is_some_and(|known| !known.contains(&self.path.as_str()))
     }
 
     /// True if only the server itself can say which paths it has.
@@ -123,34 +189,12 @@ impl Target {
 
     /// The base URL that would be right, for a person; none for a server of the user's own.
     pub(crate) fn right_base(&self) -> Option<String> {
-        let (path, canonical) = match self.kind {
-            TargetKind::ChatgptCodex => (CODEX_PATH, CODEX_URL),
-            TargetKind::OpenaiApi => ("/v1", PLATFORM_URL),
-            TargetKind::Custom => return None,
-        };
+        let (canonical, path) = self.canonical?;
         Some(if self.base.is_loopback() {
             format!("{}{path} here, {canonical} for the real service", self.base.origin)
         } else {
             canonical.to_owned()
         })
-    }
-}
-
-impl Endpoint {
-    fn new(id: &str, base: &UpstreamUrl, suffix: &str, query: &str) -> Result<Self, BuildError> {
-        let shown = base.join(suffix);
-        let mut url = Url::parse(&shown).map_err(|e| BuildError::Target {
-            id: id.to_owned(),
-            key: "base_url",
-            cause: e.to_string(),
-        })?;
-        if !query.is_empty() {
-            url.set_query(Some(query));
-        }
-        // As it is sent: the URL standard may have normalised it.
-        let path = url.path().to_owned();
-        let expects = if suffix == "/models" { "a list of models" } else { "an event stream" };
-        Ok(Self { url, shown, path, expects })
     }
 }
 
@@ -195,16 +239,36 @@ mod tests {
             ("local", "http://127.0.0.1:1/anything", false),
         ] {
             let target = target(id, base);
-            assert_eq!(target.is_wrong_path(&target.responses.path), wrong, "{id} {base}");
-            assert_eq!(target.is_wrong_path(&target.models.path), wrong, "{id} {base}");
+            assert_eq!(target.responses.is_wrong_path(), wrong, "{id} {base}");
+            assert_eq!(target.models.is_wrong_path(), wrong, "{id} {base}");
         }
     }
 
     #[test]
     fn the_right_base_is_named() {
-        assert_eq!(target("chatgpt-codex", "https://chatgpt.com/backend-api").right_base().as_deref(), Some(CODEX_URL));
-        let here = target("chatgpt-codex", "http://127.0.0.1:1/backend-api").right_base().unwrap_or_default();
+        let right = |id: &str, base_url: &str| target(id, base_url).responses.right_base();
+        assert_eq!(right("chatgpt-codex", "https://chatgpt.com/backend-api").as_deref(), Some(CODEX_URL));
+        let here = right("chatgpt-codex", "http://127.0.0.1:1/backend-api").unwrap_or_default();
         assert!(here.starts_with("http://127.0.0.1:1/backend-api/codex here, https://chatgpt.com/"), "{here}");
-        assert_eq!(target("local", "http://127.0.0.1:1/v1").right_base(), None);
+        assert_eq!(right("local", "http://127.0.0.1:1/v1"), None);
+    }
+
+    #[test]
+    fn the_account_endpoints_stand_below_the_backend_url() {
+        let usage = |base_url: &str| target("chatgpt-codex", base_url).usage.expect("the Codex backend has one");
+        let codex = usage("https://chatgpt.com/backend-api/codex");
+        assert_eq!(codex.shown, "https://chatgpt.com/backend-api/wham/usage");
+        assert_eq!((codex.base.path.as_str(), codex.is_wrong_path()), ("/backend-api", false));
+        assert!(usage("http://127.0.0.1:1/elsewhere/codex").is_wrong_path());
+        let relay = usage("https://relay.example/codex");
+        assert!(relay.is_custom_base() && !relay.is_wrong_path());
+        assert!(target("openai-api", "https://api.openai.com/v1").usage.is_none());
+        let moved = config::Target {
+            base_url: "https://chatgpt.com/backend-api/codex".into(),
+            backend_url: Some("https://relay.example/account".into()),
+            ..config::Target::default()
+        };
+        let moved = Target::new("chatgpt-codex", &moved).expect("good").usage.expect("one");
+        assert_eq!((moved.base.origin.as_str(), moved.base.path.as_str()), ("https://relay.example", "/account"));
     }
 }

@@ -190,7 +190,7 @@ impl Store<'_> {
         let order: Vec<String> =
             state.order.iter().filter(|label| there(label)).map(|label| (*label).to_owned()).collect();
         if !order.is_empty() {
-            let order = OrderCredentialsRequest { provider: PROVIDER.into(), credentials: order };
+            let order = OrderCredentialsRequest { provider: PROVIDER.into(), credentials: order, by_session: false };
             self.client.order_credentials(order).await.expect("ordered");
         }
         // Limits and rejections come from calls, as in life.

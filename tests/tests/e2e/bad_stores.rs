@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use e2e::{Home, Output, Part, Topology};
+use e2e::{Home, Output, Part, Switchboard, Topology};
 
 use crate::support::{World, call, lasting_files, start_fails, starter};
 
@@ -130,6 +130,43 @@ e2e::in_each_topology! {
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
     }
 
+    /// The disk is full while the services run: calls with tokens that live go on, and what a refresh brings in that time
+    /// is kept and written when there is room again. `/readyz` says why.
+    async fn a_full_disk_loses_nothing(topology) {
+        let (world, _) = World::with_login().await;
+        let mut switchboard = world.start(topology).await;
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+        assert_eq!(ready(&switchboard).await.0, 200);
+        // The provider takes its time, and the disk fills up meanwhile.
+        world.sim.state().set_token_scenario("acct-1", Some("delay:1500".parse().expect("a scenario")));
+        let home = world.home.clone();
+        let asking = tokio_util::task::TaskTracker::new();
+        let refresh = asking.spawn(async move { home.cli(&["credentials", "refresh", "main"]).await });
+        e2e::eventually("the token was asked for", || world.sim.state().token_requests().len() == 1).await;
+        full(&mut switchboard, true);
+        let failed = refresh.await.expect("not cancelled").exits(1);
+        assert!(failed.stderr.contains("STORE_UNAVAILABLE") && failed.stderr.contains("switchboard.db"), "{failed}");
+        let (code, why) = ready(&switchboard).await;
+        assert_eq!(code, 503);
+        for part in ["STORE_UNAVAILABLE", "switchboard.db", "wait in memory", "main"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+        let refused = switchboard.cli(&["keys", "create", "mine"]).await.exits(1);
+        assert!(refused.stderr.contains("STORE_UNAVAILABLE"), "{refused}");
+        full(&mut switchboard, false);
+        e2e::eventually_async("it is ready again", async || ready(&switchboard).await.0 == 200).await;
+        switchboard.kill_all().await;
+        switchboard.restart().await;
+        let kept = switchboard.cli(&["credentials", "show", "main", "--json"]).await.ok().json();
+        assert_eq!(kept["version"], 2, "{kept}");
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+        world.sim.state().set_token_scenario("acct-1", None);
+        let _ = switchboard.cli(&["credentials", "refresh", "main"]).await.ok();
+        let outcomes: Vec<_> = world.sim.state().token_requests().into_iter().map(|one| one.outcome).collect();
+        assert_eq!(outcomes, ["ok", "ok"], "the token that was kept in memory is the one that was written");
+    }
+
     /// There is no directory: commands that need one say so and make none.
     async fn an_absent_data_directory_is_named(topology) {
         let world = World::new().await;
@@ -157,6 +194,21 @@ e2e::in_each_topology! {
         assert!(refused.stderr.contains("is not a directory"), "{refused}");
         assert_eq!(std::fs::read(&data).expect("read"), b"a file");
     }
+}
+
+/// Lets the process that has the database write to no file any more, or to all again.
+fn full(switchboard: &mut Switchboard, full: bool) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let id = switchboard.process(Part::Auth).id();
+    let pid = Pid::from_raw(id.try_into().expect("a process id")).expect("a process id");
+    let limit = Rlimit { current: full.then_some(0), maximum: None };
+    prlimit(Some(pid), Resource::Fsize, limit).expect("a child's limits can be set");
+}
+
+/// What `/readyz` of the process that has the database says.
+async fn ready(switchboard: &Switchboard) -> (u16, String) {
+    let answer = reqwest::get(format!("{}/readyz", switchboard.admin_url(Part::Auth))).await.expect("an answer");
+    (answer.status().as_u16(), answer.text().await.expect("a text"))
 }
 
 /// The socket that operators use.

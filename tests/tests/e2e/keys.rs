@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use e2e::{failure_from_status, question};
 use serde_json::Value;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::support::{MODEL, World, whole};
 
 /// Makes a key; gives it.
-async fn create(switchboard: &e2e::Switchboard, args: &[&str]) -> String {
+pub(crate) async fn create(switchboard: &e2e::Switchboard, args: &[&str]) -> String {
     let all: Vec<&str> = ["keys", "create"].iter().chain(args).copied().collect();
     let made = switchboard.cli(&all).await.ok();
     made.stdout.trim().to_owned()
@@ -119,6 +120,66 @@ e2e::in_each_topology! {
             .map(|c| c["reason"].clone())
             .collect();
         assert_eq!(reasons, [Value::from("missing"), Value::from("not_allowed")], "{refused}");
+    }
+
+    /// A key in steady use is refused soon after it is revoked, and so is the old secret of one that is rotated.
+    async fn a_revoked_key_in_use_ends_within_seconds(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let (first, second) = (create(&switchboard, &["first"]).await, create(&switchboard, &["second"]).await);
+        let works = async |key: &str| switchboard.http_as(Some(key)).get("/v1/models").await.status == 200;
+        // Beyond the age at which the gateway asks again beside the calls.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(2) {
+            assert!(works(&first).await && works(&second).await);
+        }
+        let revoked = Instant::now();
+        let _ = switchboard.cli(&["keys", "revoke", "first"]).await.ok();
+        let third = switchboard.cli(&["keys", "rotate", "second"]).await.ok();
+        assert!(third.stderr.contains("the old secret has ended"), "{third}");
+        assert!(works(third.stdout.trim()).await, "the new secret works at once");
+        e2e::eventually_async("both are refused", async || !works(&first).await && !works(&second).await).await;
+        // Four seconds are the gateway's own bound; the rest is a busy machine's.
+        assert!(revoked.elapsed() < Duration::from_secs(20), "{:?}", revoked.elapsed());
+        let refused = switchboard.http_as(Some(&second)).get("/v1/models").await.is(401).json();
+        assert!(refused["error"]["message"].as_str().is_some_and(|text| text.contains("was rotated")), "{refused}");
+    }
+
+    /// A grace lets both secrets work, for as long as it says.
+    async fn a_rotated_keys_old_secret_has_its_grace(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let old = create(&switchboard, &["ci", "--agent", "ci"]).await;
+        let made = switchboard.cli(&["keys", "rotate", "ci", "--grace", "3s", "--json"]).await.ok().json();
+        let new = made["key"].as_str().expect("a key").to_owned();
+        assert!(made["info"]["previousUntil"].as_f64() > made["info"]["rotatedAt"].as_f64(), "{made}");
+        let answer = switchboard.http_as(Some(&new)).respond(&whole("Hello")).await.is(200);
+        let path = format!("/v1/switchboard/calls/{}", answer.header("x-switchboard-call-id"));
+        let seen = switchboard.http_as(Some(&old)).get(&path).await;
+        assert!([200, 401].contains(&seen.status), "the old secret is the same agent's, or its grace is over");
+        e2e::eventually_async("the grace is over", async || {
+            switchboard.http_as(Some(&old)).get("/v1/models").await.status == 401
+        })
+        .await;
+        let _ = switchboard.http_as(Some(&new)).get(&path).await.is(200);
+        let shown = switchboard.cli(&["keys", "show", "ci"]).await.ok().stdout;
+        assert!(shown.contains("rotated") && !shown.contains(&new) && !shown.contains(&old), "{shown}");
+        let _ = switchboard.cli(&["keys", "rotate", "nobody"]).await.exits(1);
+    }
+
+    /// A label that no credential has is most likely mistyped: the key is made, and the command says so.
+    async fn a_mistyped_label_is_warned_of(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let args = ["keys", "create", "odd", "--credential", "mian", "--credential", "main", "--ttl", "30d"];
+        let made = switchboard.cli(&args).await.ok();
+        assert!(made.stdout.starts_with("sbk_") && made.stdout.lines().count() == 1, "{made}");
+        assert!(made.stderr.contains("warning: no credential has the label mian (there is main)"), "{made}");
+        let known = switchboard.cli(&["keys", "create", "even", "--credential", "main", "--json"]).await.ok();
+        assert!(known.json()["warnings"].as_array().is_some_and(Vec::is_empty), "{known}");
+        for wrong in [["--ttl", "0"], ["--ttl", "soon"], ["--concurrent", "0"], ["--tokens-per-day", "-1"]] {
+            let _ = switchboard.cli(&["keys", "create", "wrong", wrong[0], wrong[1]]).await.exits(2);
+        }
     }
 
     /// A key that lives for a second is a key for a second.

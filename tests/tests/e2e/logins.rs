@@ -1,10 +1,15 @@
-//! Logging in by device code, through the command line, with and without a running server.
+//! Logging in and out through the command line, with and without a running server.
+
+use std::process::Stdio;
 
 use codex_sim::SimConfig;
-use e2e::{Home, Output, eventually_async};
+use e2e::{Home, Output, eventually, eventually_async};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 
-use crate::support::{World, call, only_route, status};
+use crate::support::{CODEX, PLATFORM, World, call, lasting_files, only_route, status};
 
 async fn world() -> World {
     World::with(SimConfig { device_interval_seconds: 1, ..SimConfig::default() }).await
@@ -24,6 +29,67 @@ async fn log_in(world: &World, args: &[&str]) -> (Output, String) {
         code
     };
     tokio::join!(world.home.cli(&all), owner)
+}
+
+/// Starts `switchboard <args>` with its ends in our hands.
+fn spawn(world: &World, args: &[&str]) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut command = world.home.command("switchboard");
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tokio::process::Command::from(command).kill_on_drop(true).spawn().expect("started");
+    let stdout = child.stdout.take().expect("piped");
+    (child, BufReader::new(stdout).lines())
+}
+
+/// Runs `login codex --paste`, signs in at the address that it prints, and pastes the lines that `pastes` makes of where
+/// the browser ends.
+async fn paste(world: &World, args: &[&str], pastes: impl FnOnce(String) -> Vec<String>) -> (Output, String) {
+    let all: Vec<&str> = ["login", "codex", "--paste"].iter().chain(args).copied().collect();
+    let (mut child, mut lines) = spawn(world, &all);
+    let first = lines.next_line().await.expect("read").expect("a line");
+    let url = first.split('"').find(|part| part.contains("/oauth/authorize?")).expect("a URL");
+    let redirect = browse(url.trim_start_matches("open   ")).await;
+    let mut stdin = child.stdin.take().expect("piped");
+    for line in pastes(redirect.clone()) {
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("pasted");
+    }
+    drop(stdin);
+    let mut stdout = first + "\n";
+    while let Some(line) = lines.next_line().await.expect("read") {
+        stdout += &(line + "\n");
+    }
+    let ended = child.wait_with_output().await.expect("ended");
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    (Output { command: format!("switchboard {all:?}"), code: ended.status.code(), stdout, stderr }, redirect)
+}
+
+/// Where a browser ends that opens `url`.
+async fn browse(url: &str) -> String {
+    let none = reqwest::redirect::Policy::none();
+    let browser = reqwest::Client::builder().redirect(none).no_proxy().build().expect("a client");
+    let answer = browser.get(url).send().await.expect("answered");
+    answer.headers()["location"].to_str().expect("text").to_owned()
+}
+
+/// A field of a URL's query; those of these tests need no decoding.
+fn field(url: &str, name: &str) -> String {
+    let query = url.split_once('?').expect("a query").1;
+    let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("{url} has no {name}")).to_owned()
+}
+
+/// Starts a login and presses Ctrl-C once it waits.
+async fn interrupt(world: &World, args: &[&str]) {
+    let (mut child, mut lines) = spawn(world, args);
+    // Held, or waiting for the child would close it: nobody has to press Enter.
+    let _stdin = child.stdin.take();
+    while !lines.next_line().await.expect("read").expect("a line").contains("Ctrl-C") {}
+    if !args.contains(&"--paste") {
+        eventually("it asks", || !world.sim.state().requests_to("/api/accounts/deviceauth/token").is_empty()).await;
+    }
+    let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
+    kill_process(id, Signal::INT).expect("signalled");
+    let ended = tokio::time::timeout(e2e::PATIENCE, child.wait()).await.expect("in time").expect("ended");
+    assert_eq!(ended.code(), Some(130), "{args:?}");
 }
 
 async fn kept(home: &Home) -> Value {
@@ -80,5 +146,129 @@ e2e::in_each_topology! {
         let challenged = switchboard.cli(&["login", "codex", "--json"]).await.exits(1).json();
         assert_eq!(challenged["error"]["reason"], "IDENTITY_UNAVAILABLE", "{challenged}");
         assert_eq!(kept(&world.home).await.as_array().map(Vec::len), Some(0));
+    }
+
+    /// A pasted redirect, for people and for programs, with and without a server.
+    async fn a_pasted_login_serves_the_next_call(topology) {
+        let world = world().await;
+        let (said, redirect) = paste(&world, &["--label", "first"], |redirect| vec![redirect]).await;
+        let said = said.ok();
+        assert!(said.stdout.contains("error page at localhost:1455"), "{said}");
+        assert!(said.stdout.ends_with("logged in as sim@example.com, plan plus; credential first\n"), "{said}");
+        assert!(!said.text().contains(&field(&redirect, "code")), "{said}");
+
+        let switchboard = world.start(topology).await;
+        // A wrong state is refused, and the login goes on to the next line.
+        let (said, _) = paste(&world, &["--json"], |redirect| {
+            let code = field(&redirect, "code");
+            vec![format!("{code}#another-state"), format!("{code}#{}", field(&redirect, "state"))]
+        })
+        .await;
+        let said = said.ok();
+        let lines: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let [pending, refused, done] = lines.as_slice() else { panic!("three lines: {said}") };
+        assert_eq!((&pending["status"], &pending["method"]), (&"pending".into(), &"paste".into()), "{said}");
+        assert_eq!((&refused["status"], &refused["error"]["reason"]), (&"pending".into(), &"REQUEST_INVALID".into()));
+        assert_eq!((&done["status"], &done["credential"]), (&"ok".into(), &"first".into()), "{said}");
+        assert_eq!(kept(&world.home).await.as_array().map(Vec::len), Some(1));
+        let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+
+        // Nothing pasted: one line says so.
+        let (said, _) = paste(&world, &["--json"], |_| Vec::new()).await;
+        let said = said.exits(1);
+        let last: Value = serde_json::from_str(said.stdout.lines().last().expect("a line")).expect("JSON");
+        assert_eq!((&last["status"], &last["error"]["reason"]), (&"error".into(), &"REQUEST_INVALID".into()), "{said}");
+        world.sim.state().set_token_scenario("*", Some("missing_entitlement".parse().expect("a scenario")));
+        let (said, _) = paste(&world, &[], |redirect| vec![redirect]).await;
+        assert!(said.exits(1).stderr.contains("this workspace has no Codex"));
+    }
+
+    /// Ctrl-C ends the login everywhere and leaves nothing behind.
+    async fn an_interrupted_login_leaves_nothing_behind(topology) {
+        let world = world().await;
+        let names = || lasting_files(&world.home).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        // The first command makes the data directory; what follows adds nothing to it.
+        let _ = world.home.cli(&["keys", "create", "first"]).await.ok();
+        for method in [&["login", "codex"][..], &["login", "codex", "--paste"]] {
+            let before = names();
+            interrupt(&world, method).await;
+            assert_eq!(before, names());
+            // The lock is free again.
+            assert_eq!(kept(&world.home).await.as_array().map(Vec::len), Some(0));
+        }
+        let switchboard = world.start(topology).await;
+        for method in [&["login", "codex"][..], &["login", "codex", "--paste"]] {
+            interrupt(&world, method).await;
+        }
+        for code in world.sim.state().pending_devices() {
+            world.sim.state().approve_device(&code).expect("approved");
+        }
+        let polls = world.sim.state().requests().len();
+        // Longer than the interval at which a living login would ask.
+        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        assert_eq!(world.sim.state().requests().len(), polls, "nobody asks for a login that was given up");
+        assert!(world.sim.state().token_requests().is_empty());
+        let list = switchboard.cli(&["credentials", "list", "--json"]).await.ok().json();
+        assert_eq!(list["credentials"].as_array().map(Vec::len), Some(0), "{list}");
+    }
+
+    /// An API key from standard input serves the next call, is replaced, and shows nowhere.
+    async fn an_api_key_serves_the_next_call(topology) {
+        let world = world().await;
+        world.sim.state().add_api_key("sk-e2e-second");
+        let add = async |input: &str, args: &[&str]| {
+            let all: Vec<&str> = ["login", "api-key", "--provider", "openai"].iter().chain(args).copied().collect();
+            let said = world.home.cli_with_input(&all, input).await;
+            assert!(!said.stdout.contains("sk-e2e") && !said.stderr.contains("sk-e2e"), "{said}");
+            said
+        };
+        let said = add(" sk-e2e-first\n", &[]).await.ok();
+        assert_eq!(said.stdout, "stored; credential openai\n");
+        let mut switchboard = world.start(topology).await;
+        let _ = call(&switchboard, "openai/gpt-5.5").await.exits(1);
+        let said = add("sk-e2e-second", &["--json"]).await.ok().json();
+        let (status, label, action) = (&said["status"], &said["credential"], &said["action"]);
+        assert_eq!((status, label, action), (&"ok".into(), &"openai".into(), &"updated".into()));
+        // The upstream had rejected the old key; the new one is tried at once.
+        let _ = call(&switchboard, "openai/gpt-5.5").await.ok();
+        assert_eq!(world.sim.state().requests_to(PLATFORM).last().and_then(|r| r.status), Some(200));
+        let again = add("sk-e2e-second\n", &["--label", "x"]).await.ok();
+        assert_eq!(again.stdout, "unchanged; credential openai holds this key already\n");
+        for (input, says) in [("", "empty"), ("sk-e2e a\n", "white space"), ("sk-e2e-1\nsk-e2e-2\n", "white space")] {
+            assert!(add(input, &[]).await.exits(1).stderr.contains(says));
+        }
+        let _ = world.home.cli(&["login", "api-key", "--provider", "openai", "sk-argument"]).await.exits(2);
+        let wrong = ["login", "api-key", "--provider", "openai-codex"];
+        let wrong = world.home.cli_with_input(&wrong, "sk-e2e").await.exits(1);
+        assert!(wrong.stderr.contains("not billed to an API key"), "{wrong}");
+        switchboard.stop().await;
+        assert!(!world.home.logs().contains("sk-e2e"));
+    }
+
+    /// A logout revokes, forgets, and says so where it could not revoke.
+    async fn a_logout_revokes_and_forgets(topology) {
+        let world = world().await;
+        world.login("acct-0", "zero").await;
+        let said = world.home.cli(&["logout", "zero"]).await.ok();
+        assert!(said.stdout.starts_with("logged out zero\nnote: the login is ended"), "{said}");
+        for label in ["one", "two"] {
+            world.login(&format!("acct-{label}"), label).await;
+        }
+        let switchboard = world.start(topology).await;
+        let said = switchboard.cli(&["logout", "one", "--json"]).await.ok().json();
+        let (status, label, revoked) = (&said["status"], &said["credential"], &said["revoked"]);
+        assert_eq!((status, label, revoked), (&"ok".into(), &"one".into(), &true.into()));
+        assert_eq!(said["failure"], Value::Null, "{said}");
+        world.sim.state().set_token_scenario("*", Some("challenge".parse().expect("a scenario")));
+        let said = switchboard.cli(&["logout", "two"]).await.ok();
+        assert!(said.stdout.starts_with("forgot two\n") && said.stdout.contains("may live on at the provider"), "{said}");
+        assert!(said.stderr.contains("challenge page"), "{said}");
+        assert_eq!(kept(&world.home).await.as_array().map(Vec::len), Some(0));
+        let alive: Vec<bool> = world.sim.state().stats().logins.into_iter().map(|login| login.alive).collect();
+        assert_eq!(alive, [false, false, true]);
+        let gone = switchboard.cli(&["logout", "two", "--json"]).await.exits(1).json();
+        assert_eq!(gone["error"]["reason"], "NOT_FOUND", "{gone}");
+        let _ = call(&switchboard, "codex/gpt-5.5").await.exits(1);
+        assert_eq!(world.sim.state().requests_to(CODEX).len(), 0);
     }
 }

@@ -4,19 +4,30 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says why")]
 
 mod agree;
+mod audit;
+mod backups;
 mod bad_config;
 mod bad_imports;
 mod bad_stores;
+mod canary;
 mod crashes;
+mod doctor;
+mod drill;
 mod edge;
+mod exports;
 mod faces;
 mod fallbacks;
 mod fixture;
+mod key_limits;
 mod keys;
 mod logins;
+mod quota;
 mod refresh;
 mod seals;
 mod secrets;
+mod selection;
+mod selection_and_quota;
+mod shared_database;
 mod strangers;
 mod streams;
 mod support;

@@ -63,6 +63,7 @@ e2e::in_each_topology! {
         let echo = format!("[[sim:failed:server_error:Bearer {}]]", login.access_token);
         let echoed = switchboard.http().respond(&streamed(&echo)).await;
         assert!(echoed.text().contains("response.failed"), "{}", echoed.text());
+        world.home.excuse(&echoed);
         world.sim.state().set_token_scenario("*", Some("server_error".parse().expect("a scenario")));
         said.push(switchboard.cli(&["credentials", "refresh", "main", "--json"]).await.exits(1).text());
         said.push(switchboard.http_as(Some(&format!("{agent_key}x"))).respond(&streamed("Hello")).await.is(401).text());

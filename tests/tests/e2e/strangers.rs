@@ -113,7 +113,7 @@ e2e::in_each_topology! {
         ] {
             let refused = ask(&folder, &world.home, &operate, args).await.exits(1);
             assert!(refused.stderr.contains("PEER_REFUSED"), "{refused}");
-            assert!(refused.stderr.contains("auth-svc") && refused.stderr.contains("user id 65534"), "{refused}");
+            assert!(refused.stderr.contains("auth-svc") && refused.stderr.contains("uid 65534"), "{refused}");
         }
         // The gateway's own methods ask a stranger for a key, as they ask everybody.
         for args in [&["call", "--message", "Hello"][..], &["models", "status"], &["calls", "list"]] {

@@ -242,19 +242,27 @@ e2e::in_each_topology! {
     async fn a_deadline_that_passes_is_called_so(topology) {
         let (world, _) = World::with_login().await;
         let switchboard = world.start(topology).await;
+        let mut made = 0;
         for scenario in ["[[sim:long:100000:16:20]]", "[[sim:no_headers]]"] {
-            let args = ["call", "--model", MODEL, "--message", scenario, "--timeout", "1", "--json"];
-            let (one, other) = tokio::join!(switchboard.cli(&args), switchboard.cli(&args));
-            for late in [one, other] {
-                assert_eq!(late.exits(1).json()["error"]["reason"], "DEADLINE");
+            // On a slow machine a short deadline passes before the upstream is reached, and tells nothing of that hop.
+            let mut deadlines = ["1", "4", "16", "64"].into_iter();
+            let before = world.upstream().len();
+            while world.upstream().len() < before + 2 {
+                let deadline = deadlines.next().expect("no call reaches the upstream within its deadline");
+                let args = ["call", "--model", MODEL, "--message", scenario, "--timeout", deadline, "--json"];
+                let (one, other) = tokio::join!(switchboard.cli(&args), switchboard.cli(&args));
+                for late in [one, other] {
+                    assert_eq!(late.exits(1).json()["error"]["reason"], "DEADLINE");
+                    made += 1;
+                }
             }
         }
         eventually("all upstream requests have ended", || {
-            let requests = world.upstream();
-            requests.len() == 4 && requests.iter().all(|request| request.client_gone())
+            world.upstream().iter().all(|request| request.client_gone())
         })
         .await;
+        assert!(world.upstream().len() <= made, "none is made twice");
         let calls = switchboard.cli(&["calls", "list", "--failed", "--json"]).await.ok().json();
-        assert_eq!(calls["calls"].as_array().map(Vec::len), Some(4), "{calls}");
+        assert_eq!(calls["calls"].as_array().map(Vec::len), Some(made), "{calls}");
     }
 }

@@ -1,5 +1,7 @@
 //! Which credentials are considered, and in which order.
 
+use std::cmp::Reverse;
+
 use domain::CandidateReason;
 use proto::auth::v1::Wanted;
 
@@ -14,10 +16,13 @@ pub(super) enum Entry {
     Refused(String, Refusal),
 }
 
-/// Every candidate of a route: those on the agent's list in its order, else the provider's in theirs; then what the
-/// lists name in vain; then what they leave out.
-pub(super) fn entries(stored: Vec<Credential>, wanted: &Wanted) -> Vec<Entry> {
+/// Every candidate of a route: those on the agent's list in its order, else the provider's in theirs, or
+/// (`by_session`) in the order of the caller's session; then what the lists name in vain; then what they leave out.
+pub(super) fn entries(stored: Vec<Credential>, wanted: &Wanted, by_session: bool) -> Vec<Entry> {
     let (mut own, foreign): (Vec<_>, Vec<_>) = stored.into_iter().partition(|c| c.provider == wanted.provider);
+    if by_session {
+        own.sort_by_cached_key(|credential| Reverse(weight(&wanted.session, &credential.id)));
+    }
     let mut entries = Vec::new();
     let mut named: Vec<&str> = Vec::new();
     for label in wanted.credentials.iter().chain(&wanted.key_credentials) {
@@ -38,6 +43,12 @@ pub(super) fn entries(stored: Vec<Credential>, wanted: &Wanted) -> Vec<Entry> {
         entries.push(Entry::Refused("-".to_owned(), none_at_all(wanted)));
     }
     entries
+}
+
+/// How much a session is drawn to a credential (rendezvous hashing). Every process comes to the same answer without
+/// asking another, and a credential that comes or goes moves no session but those it wins or leaves.
+pub(super) fn weight(session: &str, credential_id: &str) -> [u8; blake3::OUT_LEN] {
+    *blake3::Hasher::new().update(session.as_bytes()).update(credential_id.as_bytes()).finalize().as_bytes()
 }
 
 fn allowed(credential: Credential, wanted: &Wanted) -> Entry {
@@ -74,8 +85,10 @@ fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
 
 fn none_at_all(wanted: &Wanted) -> Refusal {
     let how = match wanted.realm.as_str() {
-        "subscription" => "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`",
-        _ => "`switchboard import codex` (an auth.json with OPENAI_API_KEY) or `switchboard import openclaw`",
+        "subscription" => {
+            "`switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`".to_owned()
+        }
+        _ => format!("`switchboard login api-key --provider {}`", wanted.provider),
     };
     let detail = format!("there is no credential of provider {}; add one: {how}", wanted.provider);
     Refusal::new(CandidateReason::Missing, detail)

@@ -1,9 +1,9 @@
 //! The rules for one credential: pure, so that they can be read and tested as a table.
 
-use domain::CandidateReason;
+use domain::{CandidateReason, Failure, window_name};
 
-use crate::refresh::{Note, can_refresh, issued_by};
-use crate::store::{Credential, Kind, Latch, LatchKind, RestKind, Secrets};
+use crate::refresh::{Note, can_refresh, due_of, issued_by};
+use crate::store::{Credential, Kind, Latch, LatchKind, Rest, RestKind, Secrets};
 
 /// A token that does not say when it expires is taken for good this long after its last refresh, in seconds (facts of
 /// Codex CLI: 8 days).
@@ -27,6 +27,23 @@ pub(super) struct Route<'a> {
     pub(super) identity: &'a str,
     /// How long before its expiry a token is refreshed, in seconds.
     pub(super) margin_s: i64,
+}
+
+impl<'a> Route<'a> {
+    /// The kind of route that `credential` is made for, whatever the model: what rests for one model only is ready for
+    /// the others.
+    pub(super) fn of(credential: &'a Credential, identity: &'a str) -> Self {
+        Self {
+            provider: &credential.provider,
+            model: "",
+            realm: "",
+            kind: credential.kind,
+            target: "",
+            codex: credential.kind == Kind::OAuth,
+            identity,
+            margin_s: 0,
+        }
+    }
 }
 
 /// Whether a credential can be used.
@@ -56,11 +73,19 @@ pub(super) struct Refusal {
     pub(super) latch: Option<LatchKind>,
     /// Unix milliseconds at which a refresh that failed is tried again.
     pub(super) retry_at_ms: Option<i64>,
+    /// What hinders us and not the provider: a database that takes no writes.
+    pub(super) ours: Option<Box<Failure>>,
 }
 
 impl Refusal {
     pub(super) fn new(reason: CandidateReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), rest: None, latch: None, retry_at_ms: None }
+        Self { reason, detail: detail.into(), rest: None, latch: None, retry_at_ms: None, ours: None }
+    }
+
+    /// A refresh that we could not do, or whose result we could not keep.
+    pub(super) fn ours(failure: Failure) -> Self {
+        let ours = Some(Box::new(failure.clone()));
+        Self { ours, ..Self::new(CandidateReason::RefreshFailed, failure.message) }
     }
 
     pub(super) fn latched(&self, kind: LatchKind) -> bool {
@@ -97,8 +122,8 @@ fn misfit(credential: &Credential, route: &Route<'_>) -> Option<Refusal> {
         (Kind::OAuth, Kind::ApiKey) => refuse(
             WrongRealm,
             format!(
-                "it is a subscription's login, and {provider} is billed to an API key; import one: \
-                 `switchboard import codex` (an auth.json with OPENAI_API_KEY) or `switchboard import openclaw`",
+                "it is a subscription's login, and {provider} is billed to an API key; hand one over: \
+                 `switchboard login api-key --provider {provider}`",
                 provider = route.provider
             ),
         ),
@@ -131,8 +156,9 @@ fn undecryptable(credential: &Credential) -> Option<Refusal> {
 fn latched(credential: &Credential, latch: &Latch) -> Refusal {
     let again = match credential.kind {
         Kind::OAuth if credential.borrowed => "import it again from its other holder",
+        Kind::OAuth if credential.unconfirmed => "else log in: `switchboard login codex`",
         Kind::OAuth => "log in again: `switchboard login codex`",
-        Kind::ApiKey => "import a new key: `switchboard import codex` or `switchboard import openclaw`",
+        Kind::ApiKey => "hand a new key over: `switchboard login api-key`, with this provider and label",
     };
     let mut refusal = Refusal::new(CandidateReason::NeedsLogin, format!("{}; {again}", latch.detail));
     refusal.latch = Some(latch.kind);
@@ -154,14 +180,21 @@ fn resting(credential: &Credential, route: &Route<'_>, now_ms: i64) -> Option<Re
             format!("its account may not use {}; asked again after {until}. Use another model or account", route.model),
         ),
         RestKind::UsageLimit => {
-            let plan = credential.plan.as_deref().map(|plan| format!(" of plan {plan}")).unwrap_or_default();
-            (CandidateReason::Resting, format!("the usage limit{plan} is reached; it rests until {until}"))
+            (CandidateReason::Resting, format!("{}; it rests until {until}", limit_reached(credential, rest)))
         }
         RestKind::RateLimited => (CandidateReason::Resting, format!("too many requests; it rests until {until}")),
     };
     let mut refusal = Refusal::new(reason, detail);
     refusal.rest = (rest.kind != RestKind::NotEntitled).then_some((rest.kind, rest.until_ms));
     Some(refusal)
+}
+
+/// Which limit is reached: its plan and its window, where they are known.
+pub(super) fn limit_reached(credential: &Credential, rest: &Rest) -> String {
+    let plan = credential.plan.as_deref().map(|plan| format!(" of plan {plan}")).unwrap_or_default();
+    let window =
+        if rest.window_s > 0 { format!(" (the {} window)", window_name(rest.window_s)) } else { String::new() };
+    format!("the usage limit{plan} is reached{window}")
 }
 
 /// Unix seconds at which the access token ends; `None` if nothing tells.
@@ -175,7 +208,7 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
     let has_token = credential.secrets.upstream().is_some();
     let expires = expiry_s(credential);
     let alive = has_token && !rejected && expires.is_none_or(|at| at > now_s);
-    let due = expires.is_some_and(|at| at <= now_s.saturating_add(margin_s(credential, at, route)));
+    let due = due_of(credential, route.margin_s).is_some_and(|due| due.margin <= now_s);
     if alive && !due {
         return Verdict::Usable;
     }
@@ -184,22 +217,15 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
             return Verdict::Usable;
         }
         let ended = if has_token { "its access token has expired" } else { "it has no access token" };
-        let detail = format!("{ended}, and {why}; log in again: `switchboard login codex`");
-        return Verdict::No(Refusal::new(CandidateReason::Expired, detail));
+        let again = if credential.unconfirmed { "else log in" } else { "log in again" };
+        let detail = format!("{ended}, and {why}; {again}: `switchboard login codex`");
+        let reason = if credential.unconfirmed { CandidateReason::Unconfirmed } else { CandidateReason::Expired };
+        return Verdict::No(Refusal::new(reason, detail));
     }
     match note.filter(|note| note.retry_at_ms > now_ms) {
         Some(_) if alive => Verdict::Usable,
         Some(note) => Verdict::No(failed(note)),
         None => Verdict::Refresh { alive },
-    }
-}
-
-/// How long before its end a token is refreshed: never more than half its life, or a short-lived one would be
-/// refreshed at every call.
-fn margin_s(credential: &Credential, expires: i64, route: &Route<'_>) -> i64 {
-    match credential.last_refresh {
-        Some(at) if expires > at => route.margin_s.min(expires.saturating_sub(at) / 2),
-        _ => route.margin_s,
     }
 }
 
@@ -216,7 +242,7 @@ fn failed(note: &Note) -> Refusal {
 }
 
 /// A time for a person: seconds, UTC.
-pub(super) fn timestamp(unix_ms: i64) -> String {
+pub(crate) fn timestamp(unix_ms: i64) -> String {
     jiff::Timestamp::from_second(unix_ms.div_euclid(1000))
         .map_or_else(|_| format!("{unix_ms} ms (Unix)"), |time| time.to_string())
 }

@@ -3,26 +3,32 @@
 mod candidates;
 mod failure;
 mod judge;
+mod probes;
 mod report;
+mod seal;
 mod state;
 #[cfg(test)]
 mod tests;
+mod usage;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use config::{Config, TargetKind};
 use domain::{Candidate, CandidateReason, Clock, Failure, Reason, service};
 use proto::auth::v1::{Rejected, Wanted};
-use proto::transport::v1::SealedCredential;
 use secrecy::SecretString;
-use service_kit::{SealKey, SealRequest, UpstreamSecret, UpstreamUrl};
+use service_kit::SealKey;
 
 use crate::refresh::{Refresher, Why};
-use crate::store::{Credential, Kind, LatchKind, Store};
+use crate::store::{Credential, Kind, LatchKind, Mode, Store};
 
 use candidates::{Entry, entries};
 use failure::overall;
 use judge::{Refusal, Route, Verdict, judge};
+pub(crate) use judge::{expiry_s, timestamp};
+use probes::Probes;
+use seal::Target;
 pub(crate) use state::state;
 
 /// How long a token that a refresh after a rejection has brought is taken for that refresh's result: when it is
@@ -37,16 +43,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Binder {
     store: Store,
     refresher: Refresher,
-    targets: std::collections::BTreeMap<String, Target>,
+    targets: BTreeMap<String, Target>,
+    /// Target ids by provider.
+    providers: BTreeMap<String, String>,
     margin_s: i64,
+    /// How long a quota may go unheard of before it is asked for, in milliseconds; 0 is for ever.
+    usage_refresh_ms: i64,
+    probes: Probes,
     seal_key: SealKey,
     clock: Clock,
-}
-
-/// A target as this service's own configuration has it: where its credentials may go.
-struct Target {
-    kind: TargetKind,
-    url: Result<UpstreamUrl, String>,
 }
 
 /// What was decided.
@@ -88,21 +93,21 @@ struct Considered {
 
 impl Binder {
     pub(crate) fn new(store: Store, refresher: Refresher, seal_key: SealKey, config: &Config, clock: Clock) -> Self {
-        let target = |target: &config::Target| Target {
-            kind: target.kind,
-            url: UpstreamUrl::parse(&target.base_url).map_err(|error| error.to_string()),
-        };
         Self {
             store,
             refresher,
-            targets: config.targets.iter().map(|(id, t)| (id.clone(), target(t))).collect(),
+            targets: config.targets.iter().map(|(id, t)| (id.clone(), Target::new(t))).collect(),
+            providers: config.providers.iter().map(|(id, p)| (id.clone(), p.target.clone())).collect(),
             margin_s: i64::try_from(config.auth.refresh_margin.as_secs()).unwrap_or(i64::MAX),
+            usage_refresh_ms: i64::try_from(config.auth.usage_refresh.as_secs()).unwrap_or(0).saturating_mul(1000),
+            probes: Probes::new(config.auth.usage_probe_after),
             seal_key,
             clock,
         }
     }
 
-    /// Decides, and refreshes where that is needed. An error means that nothing could be decided.
+    /// Decides, and refreshes where that is needed. An error means that nothing could be decided: the database cannot be
+    /// read. One that takes no writes hinders only the candidates that need one.
     pub(crate) async fn decide(
         &self,
         wanted: &Wanted,
@@ -113,9 +118,10 @@ impl Binder {
         // Labels of other providers matter only where a list names them.
         let all = !wanted.credentials.is_empty() || !wanted.key_credentials.is_empty();
         let stored = self.store.list_credentials((!all).then_some(wanted.provider.as_str())).await?;
+        let by_session = self.by_session(wanted).await?;
         let mut considered = Vec::new();
         let mut winner = None;
-        for entry in entries(stored, wanted) {
+        for entry in entries(stored, wanted, by_session) {
             let one = match entry {
                 Entry::Refused(label, refusal) => Considered::refused(label, refusal, None),
                 Entry::Stored(credential) if winner.is_some() => self.glance(&credential, &route),
@@ -133,33 +139,12 @@ impl Binder {
         Ok(Decision { winner, failure, candidates: considered.into_iter().map(|one| one.candidate).collect() })
     }
 
-    /// The seal under which the winner travels.
-    pub(crate) fn seal(&self, winner: &Winner, target: &str, call_id: &str) -> Result<SealedCredential, Failure> {
-        let request = SealRequest {
-            credential_id: &winner.credential.id,
-            version: winner.credential.version,
-            call_id,
-            target: self.target_url(target)?,
-            now_ms: self.clock.now_ms(),
-        };
-        let secret = UpstreamSecret {
-            token: winner.token.clone(),
-            account_id: winner.credential.account_id.clone(),
-            fedramp: winner.credential.fedramp,
-        };
-        self.seal_key.seal(&request, &secret).map_err(|error| {
-            Failure::new(Reason::Internal, service::AUTH, format!("the access token cannot be sealed: {error}"))
-        })
-    }
-
-    fn target_url(&self, id: &str) -> Result<&UpstreamUrl, Failure> {
-        let invalid = |message: String| Failure::new(Reason::RequestInvalid, service::AUTH, message).param("target");
-        let target = self.targets.get(id).ok_or_else(|| {
-            let known: Vec<&str> = self.targets.keys().map(String::as_str).collect();
-            let message = format!("auth-svc's configuration has no target {id:?}; it has: {}", known.join(", "));
-            invalid(message).next_step("give auth-svc and router-svc the same [targets]")
-        })?;
-        target.url.as_ref().map_err(|error| invalid(format!("target {id}: {error}")))
+    /// Does the caller's session choose among the credentials? An agent's own list is an order already.
+    async fn by_session(&self, wanted: &Wanted) -> Result<bool, Failure> {
+        if wanted.session.is_empty() || !wanted.credentials.is_empty() {
+            return Ok(false);
+        }
+        Ok(self.store.selection(&wanted.provider).await? == Mode::Session)
     }
 
     fn route<'a>(&'a self, wanted: &'a Wanted) -> Result<Route<'a>, Failure> {
@@ -238,7 +223,11 @@ impl Binder {
                 // A latch that came before the refresh is lifted by it, or by nothing.
                 credential.latch = None;
             } else {
-                credential = self.latch_rejected(credential).await?;
+                let label = credential.label.clone();
+                credential = match self.latch_rejected(credential).await {
+                    Ok(credential) => credential,
+                    Err(failure) => return Ok((None, Considered::refused(label, Refusal::ours(failure), None))),
+                };
             }
         }
         for _ in 0..TRIES {
@@ -249,7 +238,11 @@ impl Binder {
                     Beside::Not => break,
                 },
                 Verdict::Refresh { alive: false } => {
-                    self.refresher.refresh(&credential.id, credential.version, why).await?;
+                    let refresh = self.refresher.refresh(&credential.id, credential.version, why);
+                    if let Err(failure) = refresh.await {
+                        // The others may be good, and binding them takes no write.
+                        return Ok((None, Considered::of(&credential, Refusal::ours(failure))));
+                    }
                 }
                 Verdict::Usable | Verdict::No(_) => break,
             }

@@ -5,12 +5,12 @@ use domain::{Failure, Reason, service};
 use proto::auth::v1::ReportOutcomeRequest;
 
 use super::Binder;
-use crate::store::{LatchKind, RestKind};
+use crate::store::{LatchKind, Rest, RestKind};
 
 /// Rest after a usage limit that names no end, in milliseconds.
 const USAGE_REST_MS: i64 = 5 * 60_000;
 /// Longest rest that a usage limit can ask for, in milliseconds: a month, the longest window of any plan.
-const USAGE_MOST_MS: i64 = 31 * 24 * 3_600_000;
+pub(super) const USAGE_MOST_MS: i64 = 31 * 24 * 3_600_000;
 /// Longest rest of our own after rate limits, in milliseconds.
 const RATE_MOST_MS: i64 = 60_000;
 /// Longest rest that a rate limit can ask for, in milliseconds.
@@ -31,30 +31,49 @@ impl Binder {
             .map_err(|error: String| Failure::new(Reason::RequestInvalid, service::AUTH, error).param("reason"))?;
         let now = self.clock.now_ms();
         let model = (!report.upstream_model.is_empty()).then_some(report.upstream_model.as_str());
+        let rest = |kind, until_ms| Rest {
+            model: model.map(str::to_owned),
+            kind,
+            window_s: 0,
+            limit: String::new(),
+            began_ms: now,
+            until_ms,
+        };
         match reason {
             Reason::CredentialRejected => {
                 let detail = "the upstream rejected its token (401), also after a refresh";
                 self.store.latch(id, report.version, LatchKind::Rejected, detail).await?;
             }
             Reason::UsageLimit => {
-                // The limit is the plan's, so every model rests.
+                // Models may count against limits of their own, so the others try for themselves.
                 let until = ends(report, now).unwrap_or(now + USAGE_REST_MS).min(now + USAGE_MOST_MS);
-                self.store.rest(id, None, RestKind::UsageLimit, until).await?;
+                let rest = Rest {
+                    window_s: report.window_seconds.unwrap_or(0).max(0),
+                    limit: report.limit.as_deref().map(limit_id).unwrap_or_default(),
+                    ..rest(RestKind::UsageLimit, until)
+                };
+                self.store.rest(id, &rest).await?;
+                self.probes.limit_met(id, now, until);
             }
             Reason::RateLimited => match ends(report, now) {
                 Some(until) => {
                     let until = until.min(now + RATE_MOST_ASKED_MS);
-                    self.store.rest(id, model, RestKind::RateLimited, until).await?;
+                    self.store.rest(id, &rest(RestKind::RateLimited, until)).await?;
                 }
                 None => self.store.back_off(id, model, RATE_MOST_MS).await?,
             },
             Reason::NotEntitled => {
-                self.store.rest(id, model, RestKind::NotEntitled, now + ENTITLEMENT_MS).await?;
+                self.store.rest(id, &rest(RestKind::NotEntitled, now + ENTITLEMENT_MS)).await?;
             }
             other => tracing::debug!(reason = %other, "an outcome that says nothing about the credential"),
         }
         Ok(())
     }
+}
+
+/// An id of a limit as it is kept: bounded, since it comes from outside.
+pub(super) fn limit_id(id: &str) -> String {
+    id.chars().filter(|c| !c.is_control()).take(100).collect()
 }
 
 /// Unix milliseconds at which the limit ends, as the upstream says; `None` where it says nothing that lies ahead.

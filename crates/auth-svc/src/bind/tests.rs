@@ -1,5 +1,8 @@
 //! The rules as a table, and the promise that status and calls agree, over random states of the store.
 
+mod limits;
+mod selection;
+
 use domain::CandidateReason as Why;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -11,8 +14,7 @@ use super::judge::{Route, Verdict, judge};
 use super::*;
 use crate::identity::Identity;
 use crate::refresh::Notes;
-use crate::store::credentials::{Latch, Rest};
-use crate::store::{NewCredential, RestKind, Secrets, Source, create};
+use crate::store::{Latch, NewCredential, Rest, RestKind, Secrets, Source, create};
 
 const NOW_S: i64 = 1_900_000_000;
 const NOW_MS: i64 = NOW_S * 1000;
@@ -44,15 +46,22 @@ fn oauth() -> Credential {
         access_expires_at: Some(NOW_S + 5 * DAY),
         last_refresh: Some(NOW_S - DAY),
         recovery_version: None,
+        unconfirmed: false,
         latch: None,
         rests: Vec::new(),
+        refresh: Default::default(),
         secrets: Secrets::Present { access: secret("a"), refresh: secret("r"), id_token: None, api_key: None },
+        exported_at: None,
     }
 }
 
 fn api_key() -> Credential {
     let secrets = Secrets::Present { access: None, refresh: None, id_token: None, api_key: secret("sk") };
     Credential { kind: Kind::ApiKey, issuer: None, access_expires_at: None, last_refresh: None, secrets, ..oauth() }
+}
+
+fn rest(kind: RestKind, model: Option<&str>, until_ms: i64) -> Rest {
+    Rest { model: model.map(str::to_owned), kind, window_s: 0, limit: String::new(), began_ms: NOW_MS, until_ms }
 }
 
 fn subscription() -> Route<'static> {
@@ -111,17 +120,14 @@ fn what_passes_or_can_be_mended() {
     for kind in [LatchKind::NeedsLogin, LatchKind::Rejected] {
         assert_eq!(reason(&Credential { latch: latch(kind), ..oauth() }, &subscription()), Some(Why::NeedsLogin));
     }
-    let rest = |kind, model: Option<&str>, ms| Credential {
-        rests: vec![Rest { model: model.map(str::to_owned), kind, until_ms: NOW_MS + ms }],
-        ..oauth()
-    };
+    let resting = |kind, model: Option<&str>, ms| Credential { rests: vec![rest(kind, model, NOW_MS + ms)], ..oauth() };
     let table = [
-        (rest(RestKind::UsageLimit, None, 1), Some(Why::Resting)),
-        (rest(RestKind::UsageLimit, None, 0), None),
-        (rest(RestKind::RateLimited, Some("gpt-5.5"), 1), Some(Why::Resting)),
-        (rest(RestKind::RateLimited, Some("gpt-5.4-mini"), 1), None),
-        (rest(RestKind::NotEntitled, Some("gpt-5.5"), 1), Some(Why::NotEntitled)),
-        (rest(RestKind::NotEntitled, Some("gpt-5.4-mini"), 1), None),
+        (resting(RestKind::UsageLimit, None, 1), Some(Why::Resting)),
+        (resting(RestKind::UsageLimit, None, 0), None),
+        (resting(RestKind::RateLimited, Some("gpt-5.5"), 1), Some(Why::Resting)),
+        (resting(RestKind::RateLimited, Some("gpt-5.4-mini"), 1), None),
+        (resting(RestKind::NotEntitled, Some("gpt-5.5"), 1), Some(Why::NotEntitled)),
+        (resting(RestKind::NotEntitled, Some("gpt-5.4-mini"), 1), None),
     ];
     for (credential, expected) in table {
         assert_eq!(reason(&credential, &subscription()), expected, "{:?}", credential.rests);
@@ -150,12 +156,16 @@ fn when_a_token_is_refreshed() {
     assert_eq!(verdict(&borrowed), Verdict::Usable, "good while it lives");
     let borrowed = Credential { borrowed: true, ..at(Some(NOW_S), last) };
     assert_eq!(reason(&borrowed, &subscription()), Some(Why::Expired));
+    let exported = Credential { exported_at: Some(NOW_S), ..at(Some(NOW_S + 1), last) };
+    assert_eq!(verdict(&exported), Verdict::Usable, "good while it lives");
+    let exported = Credential { exported_at: Some(NOW_S), ..at(Some(NOW_S), last) };
+    assert_eq!(reason(&exported, &subscription()), Some(Why::Expired));
 }
 
 #[test]
 fn a_failed_refresh_counts_only_once_the_token_is_dead() {
     let notes = Notes::default();
-    notes.failed("id", 1, "down", None, NOW_MS);
+    notes.failed("id", 1, "down", None, NOW_MS, 0);
     let note = notes.get("id", 1);
     let with =
         |exp, now| judge(&Credential { access_expires_at: Some(exp), ..oauth() }, note.as_ref(), &subscription(), now);
@@ -213,7 +223,9 @@ fn random() -> impl Strategy<Value = Random> {
 fn wish() -> impl Strategy<Value = Wanted> {
     let labels = || prop::collection::vec(prop::sample::select(vec!["c0", "c1", "c2", "ghost"]), 0..3);
     let realm = prop_oneof![4 => Just(("subscription", "chatgpt-codex")), 1 => Just(("api-key", "openai-api")), 1 => Just(("api-key", "chatgpt-codex"))];
-    (labels(), prop_oneof![3 => Just(Vec::new()), 1 => labels()], realm).prop_map(|(agent, key, (realm, target))| {
+    let session = prop::sample::select(vec!["", "s1", "s2"]);
+    let lists = (labels(), prop_oneof![3 => Just(Vec::new()), 1 => labels()]);
+    (lists, realm, session).prop_map(|((agent, key), (realm, target), session)| {
         let owned = |labels: Vec<&str>| labels.into_iter().map(str::to_owned).collect();
         Wanted {
             agent: "main".into(),
@@ -223,7 +235,7 @@ fn wish() -> impl Strategy<Value = Wanted> {
             upstream_model: "gpt-5.5".into(),
             credentials: owned(agent),
             key_credentials: owned(key),
-            session: String::new(),
+            session: session.to_owned(),
         }
     })
 }
@@ -270,7 +282,7 @@ async fn fill(store: &Store, randoms: &[Random]) {
             store.latch(&stored.id, stored.version, kind, "dead").await.expect("latched");
         }
         for (model, kind, seconds) in &random.rests {
-            store.rest(&stored.id, *model, *kind, NOW_MS + seconds * 1000).await.expect("rested");
+            store.rest(&stored.id, &rest(*kind, *model, NOW_MS + seconds * 1000)).await.expect("rested");
         }
     }
 }
@@ -309,7 +321,8 @@ fn status_and_calls_agree_in_every_state() {
         runtime.block_on(async {
             fill(&store, &randoms).await;
             let closing = CancellationToken::new();
-            let refresher = Refresher::new(store.clone(), identity.clone(), clock.clone(), TaskTracker::new(), closing);
+            let tracker = TaskTracker::new();
+            let refresher = Refresher::new(store.clone(), identity.clone(), clock.clone(), tracker, closing, &config);
             let seal = SealKey::generate().expect("random");
             let binder = Binder::new(store.clone(), refresher, seal, &config, clock.clone());
             let status = binder.decide(&wanted, None, &[]).await.expect("decided");

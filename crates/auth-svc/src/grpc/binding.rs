@@ -8,20 +8,23 @@ use proto::auth::v1::binding_service_server::BindingService;
 use service_kit::{candidate_to_proto, failure_to_proto};
 use tonic::{Request, Response, Status};
 
+use super::key::limits;
 use super::status;
+use crate::batches::Batches;
 use crate::bind::{Binder, Decision, Winner};
-use crate::keys::Keys;
+use crate::keys::{Keys, Verified};
 
 /// The face.
 #[derive(Clone)]
 pub(crate) struct Binding {
     binder: Arc<Binder>,
     keys: Arc<Keys>,
+    batches: Arc<Batches>,
 }
 
 impl Binding {
-    pub(crate) fn new(binder: Arc<Binder>, keys: Arc<Keys>) -> Self {
-        Self { binder, keys }
+    pub(crate) fn new(binder: Arc<Binder>, keys: Arc<Keys>, batches: Arc<Batches>) -> Self {
+        Self { binder, keys, batches }
     }
 }
 
@@ -93,17 +96,42 @@ impl BindingService for Binding {
         Ok(Response::new(pb::ReportOutcomeResponse {}))
     }
 
+    async fn report_usage(
+        &self,
+        request: Request<pb::ReportUsageRequest>,
+    ) -> Result<Response<pb::ReportUsageResponse>, Status> {
+        let batch = request.into_inner();
+        let take = async {
+            // What may safely be done twice comes first: if a later part fails, the whole batch comes again.
+            self.binder.note_usage(&batch.credentials).await?;
+            self.keys.add_usage(&batch.keys).await
+        };
+        self.batches.once(&batch.batch_id, take).await.map_err(status)?;
+        Ok(Response::new(pb::ReportUsageResponse {}))
+    }
+
+    async fn claim_probes(
+        &self,
+        _request: Request<pb::ClaimProbesRequest>,
+    ) -> Result<Response<pb::ClaimProbesResponse>, Status> {
+        Ok(Response::new(self.binder.claim_probes().await.map_err(status)?))
+    }
+
     async fn verify_key(
         &self,
         request: Request<pb::VerifyKeyRequest>,
     ) -> Result<Response<pb::VerifyKeyResponse>, Status> {
-        let key = self.keys.verify(&request.get_ref().key_hash).await.map_err(status)?;
+        let Verified { key, expires_at, exhausted_until } =
+            self.keys.verify(&request.get_ref().key_hash).await.map_err(status)?;
         Ok(Response::new(pb::VerifyKeyResponse {
+            limits: limits(key.limits),
             key_id: key.id,
             name: key.name,
             agent: key.agent,
             models: key.models,
             credentials: key.credentials,
+            exhausted_until: exhausted_until.map(|s| s as f64),
+            expires_at: expires_at.map(|s| s as f64),
         }))
     }
 }

@@ -1,16 +1,23 @@
-//! `CredentialService`: credentials, for operators. No method returns a token.
+//! `CredentialService`: credentials, for operators. No method but an export, which hands a login over in the other
+//! program's file, returns a token.
+
+use std::collections::BTreeSet;
 
 use domain::{Clock, Failure, Reason, service};
 use proto::auth::v1 as pb;
 use proto::auth::v1::credential_service_server::CredentialService;
+use proto::common::v1::QuotaWindow;
 use service_kit::failure_to_proto;
 use tonic::{Request, Response, Status};
 
 use super::status;
+use crate::audit::{About, Actor, Audit};
 use crate::bind::state;
+use crate::export;
 use crate::import;
+use crate::refresh::outlook::describe;
 use crate::refresh::{Refresher, Why};
-use crate::store::{Credential, LatchKind, Store};
+use crate::store::{Credential, LatchKind, Store, Window};
 
 /// The face.
 #[derive(Clone)]
@@ -18,17 +25,19 @@ pub(crate) struct Credentials {
     store: Store,
     refresher: Refresher,
     clock: Clock,
-    margin_s: i64,
+    audit: Audit,
 }
 
 impl Credentials {
-    pub(crate) fn new(store: Store, refresher: Refresher, clock: Clock, margin_s: i64) -> Self {
-        Self { store, refresher, clock, margin_s }
+    pub(crate) fn new(store: Store, refresher: Refresher, clock: Clock, audit: Audit) -> Self {
+        Self { store, refresher, clock, audit }
     }
 
+    /// A credential as an operator sees it.
     fn show(&self, credential: &Credential) -> pb::Credential {
         let note = self.refresher.notes().get(&credential.id, credential.version);
         let state = state(credential, note.as_ref(), self.refresher.origin(), self.clock.now_ms());
+        let outlook = self.refresher.outlook(credential);
         pb::Credential {
             id: credential.id.clone(),
             label: credential.label.clone(),
@@ -46,7 +55,68 @@ impl Credentials {
             source: credential.source.as_str().to_owned(),
             rest_until: state.rest_until_ms.map(|ms| ms as f64 / 1000.0),
             borrowed: credential.borrowed,
+            quota: Vec::new(),
+            quota_observed_at: None,
+            next_refresh: outlook.next_refresh_s.map(|s| s as f64),
+            refresh_failing_since: outlook.failing_since_s.map(|s| s as f64),
+            refresh_problem: outlook.problem,
+            unconfirmed: credential.unconfirmed,
+            exported_at: credential.exported_at.map(|s| s as f64),
         }
+    }
+
+    /// Credentials as they are shown, with their quotas.
+    pub(crate) async fn show_all(&self, credentials: &[Credential]) -> Result<Vec<pb::Credential>, Failure> {
+        let mut quotas = self.store.quotas().await?;
+        let shown = credentials.iter().map(|credential| {
+            let quota = quotas.remove(&credential.id).unwrap_or_default();
+            let observed_ms = quota.iter().map(|window| window.observed_ms).max();
+            pb::Credential {
+                quota: quota.into_iter().map(window_to_proto).collect(),
+                quota_observed_at: observed_ms.map(|ms| ms as f64 / 1000.0),
+                ..self.show(credential)
+            }
+        });
+        Ok(shown.collect())
+    }
+
+    /// How the credentials of each provider that has some are chosen.
+    async fn selections(&self, credentials: &[Credential]) -> Result<Vec<pb::Selection>, Failure> {
+        let chosen = self.store.selections().await?;
+        let providers: BTreeSet<&String> = credentials.iter().map(|credential| &credential.provider).collect();
+        let selection = |provider: &String| {
+            let mode = chosen.get(provider).copied().unwrap_or_default();
+            pb::Selection { provider: provider.clone(), mode: mode.as_str().to_owned() }
+        };
+        Ok(providers.into_iter().map(selection).collect())
+    }
+
+    async fn order(&self, request: &pb::OrderCredentialsRequest) -> Result<(), Failure> {
+        let invalid = |message: &str| {
+            Failure::new(Reason::RequestInvalid, service::AUTH, message.to_owned()).param("credentials")
+        };
+        match (request.by_session, request.credentials.is_empty()) {
+            (true, true) => Ok(self.store.select_by_session(&request.provider).await?),
+            (false, false) => Ok(self.store.set_order(&request.provider, &request.credentials).await?),
+            (true, false) => Err(invalid("credentials are tried in an order or chosen by session, not both")),
+            (false, true) => Err(invalid("an order names at least one credential")),
+        }
+    }
+
+    async fn remove(&self, name: &str) -> Result<(), Failure> {
+        let credential = self.store.credential_named(name).await?;
+        self.store.remove_credential(&credential.id).await?;
+        self.refresher.notes().forget(&credential.id);
+        Ok(())
+    }
+
+    /// Permits the refresh of a restored credential; one that needs no confirmation is left as it is.
+    async fn confirm(&self, name: &str) -> Result<Credential, Failure> {
+        let credential = self.store.credential_named(name).await?;
+        self.store.confirm_credential(&credential.id).await?;
+        // What was known of it was known of one that could not be refreshed.
+        self.refresher.notes().forget(&credential.id);
+        Ok(self.store.credential_named(&credential.id).await?)
     }
 
     /// Refreshes now, whatever the expiry says. The failure says why there is no newer token.
@@ -75,13 +145,31 @@ impl Credentials {
             }
             _ => {
                 let note = self.refresher.notes().get(&after.id, after.version);
-                let cause = note.map(|note| note.cause).filter(|cause| !cause.is_empty());
-                let cause = cause.unwrap_or_else(|| "it brought no newer token".to_owned());
-                let message = format!("the refresh of credential {label} failed: {cause}");
-                Failure::new(Reason::IdentityUnavailable, service::AUTH, message)
+                let noted = note.map(|note| note.cause).filter(|cause| !cause.is_empty());
+                let failed = |cause: &str| {
+                    let message = format!("the refresh of credential {label} failed: {cause}");
+                    Failure::new(Reason::IdentityUnavailable, service::AUTH, message)
+                };
+                match &after.refresh.doubt {
+                    Some(doubt) => failed(&format!("{}: its refresh token may be spent", describe(doubt))).next_step(
+                        "log in again before its access token ends (`switchboard login codex`); asking once more ends \
+                         the login at once if the token is spent",
+                    ),
+                    None => failed(noted.as_deref().unwrap_or("it brought no newer token")),
+                }
             }
         };
         Ok((after, Some(failure)))
+    }
+}
+
+fn window_to_proto(window: Window) -> QuotaWindow {
+    QuotaWindow {
+        limit: window.limit,
+        window_seconds: window.window_s,
+        used_percent: window.used_percent,
+        resets_at: window.resets_at.map(|at| at as f64),
+        limit_name: window.name,
     }
 }
 
@@ -92,43 +180,95 @@ impl CredentialService for Credentials {
         request: Request<pb::ListCredentialsRequest>,
     ) -> Result<Response<pb::ListCredentialsResponse>, Status> {
         let provider = Some(request.get_ref().provider.as_str()).filter(|provider| !provider.is_empty());
-        let credentials = self.store.list_credentials(provider).await.map_err(status)?;
-        let credentials = credentials.iter().map(|credential| self.show(credential)).collect();
-        Ok(Response::new(pb::ListCredentialsResponse { credentials }))
+        let stored = self.store.list_credentials(provider).await.map_err(status)?;
+        let selections = self.selections(&stored).await.map_err(status)?;
+        let credentials = self.show_all(&stored).await.map_err(status)?;
+        Ok(Response::new(pb::ListCredentialsResponse { credentials, selections }))
     }
 
     async fn import_credentials(
         &self,
         request: Request<pb::ImportCredentialsRequest>,
     ) -> Result<Response<pb::ImportCredentialsResponse>, Status> {
-        let settings = import::Settings {
-            identity_origin: self.refresher.origin().to_owned(),
-            now_s: self.clock.now_s(),
-            refresh_margin_s: self.margin_s,
+        let actor = Actor::of(&request);
+        let request = request.into_inner();
+        let (format, dry_run) = (request.format.clone(), request.dry_run);
+        let settings = import::Settings { now_s: self.clock.now_s(), rules: self.refresher.rules().clone() };
+        let store = self.store.clone();
+        let answer = async move { import::run(&store, &settings, request).await };
+        if dry_run {
+            return Ok(Response::new(answer.await.map_err(status)?));
+        }
+        let about = move |answer: &Result<pb::ImportCredentialsResponse, Failure>| {
+            let credentials = answer.as_ref().map_or(&[][..], |answer| &answer.credentials);
+            let labels = credentials.iter().filter(|c| !c.label.is_empty()).map(|c| c.label.as_str());
+            About::new(labels.collect::<Vec<_>>().join(", "), format!("from {format}"))
         };
-        let answer = import::run(&self.store, &settings, request.into_inner()).await.map_err(status)?;
-        Ok(Response::new(answer))
+        let answer = self.audit.act(actor, "credential.import", about, answer).await;
+        Ok(Response::new(answer.map_err(status)?))
+    }
+
+    async fn export_credentials(
+        &self,
+        request: Request<pb::ExportCredentialsRequest>,
+    ) -> Result<Response<pb::ExportCredentialsResponse>, Status> {
+        let actor = Actor::of(&request);
+        let request = request.into_inner();
+        let (this, dry_run) = (self.clone(), request.dry_run);
+        let (format, named) = (request.format.clone(), request.credentials.join(", "));
+        let answer = async move { export::run(&this.store, &this.refresher, this.clock.now_s(), &request).await };
+        if dry_run {
+            return Ok(Response::new(answer.await.map_err(status)?));
+        }
+        let about = move |answer: &Result<pb::ExportCredentialsResponse, Failure>| {
+            let exported = |answer: &pb::ExportCredentialsResponse| {
+                let exported = answer.credentials.iter().filter(|c| c.action == "exported");
+                exported.map(|c| c.label.as_str()).collect::<Vec<_>>().join(", ")
+            };
+            About::new(answer.as_ref().map_or(named, exported), format!("to {format}"))
+        };
+        let answer = self.audit.act(actor, "credential.export", about, answer).await;
+        Ok(Response::new(answer.map_err(status)?))
+    }
+
+    async fn confirm_credential(
+        &self,
+        request: Request<pb::ConfirmCredentialRequest>,
+    ) -> Result<Response<pb::ConfirmCredentialResponse>, Status> {
+        let actor = Actor::of(&request);
+        let (this, name) = (self.clone(), request.into_inner().credential);
+        let about = About::new(&name, "");
+        let done = async move { this.confirm(&name).await };
+        let credential = self.audit.act(actor, "credential.confirm", |_| about, done).await.map_err(status)?;
+        Ok(Response::new(pb::ConfirmCredentialResponse { credential: Some(self.show(&credential)) }))
     }
 
     async fn refresh_credential(
         &self,
         request: Request<pb::RefreshCredentialRequest>,
     ) -> Result<Response<pb::RefreshCredentialResponse>, Status> {
-        let (credential, failure) = self.refresh_now(&request.get_ref().credential).await.map_err(status)?;
-        Ok(Response::new(pb::RefreshCredentialResponse {
-            credential: Some(self.show(&credential)),
-            failure: failure.as_ref().map(failure_to_proto),
-        }))
+        let actor = Actor::of(&request);
+        let (this, name) = (self.clone(), request.into_inner().credential);
+        let about = About::new(&name, "");
+        let about = |done: &Result<(Credential, Option<Failure>), Failure>| About {
+            failure: done.as_ref().ok().and_then(|(_, failure)| failure.clone()),
+            ..about
+        };
+        let done = async move { this.refresh_now(&name).await };
+        let (credential, failure) = self.audit.act(actor, "credential.refresh", about, done).await.map_err(status)?;
+        let credential = self.show_all(std::slice::from_ref(&credential)).await.map_err(status)?.pop();
+        Ok(Response::new(pb::RefreshCredentialResponse { credential, failure: failure.as_ref().map(failure_to_proto) }))
     }
 
     async fn remove_credential(
         &self,
         request: Request<pb::RemoveCredentialRequest>,
     ) -> Result<Response<pb::RemoveCredentialResponse>, Status> {
-        let credential = self.store.credential_named(&request.get_ref().credential).await.map_err(status)?;
-        self.store.remove_credential(&credential.id).await.map_err(status)?;
-        self.refresher.notes().forget(&credential.id);
-        tracing::info!(credential = %credential.label, "a credential was removed");
+        let actor = Actor::of(&request);
+        let (this, name) = (self.clone(), request.into_inner().credential);
+        let about = About::new(&name, "");
+        let done = async move { this.remove(&name).await };
+        self.audit.act(actor, "credential.remove", |_| about, done).await.map_err(status)?;
         Ok(Response::new(pb::RemoveCredentialResponse {}))
     }
 
@@ -136,8 +276,12 @@ impl CredentialService for Credentials {
         &self,
         request: Request<pb::OrderCredentialsRequest>,
     ) -> Result<Response<pb::OrderCredentialsResponse>, Status> {
-        let request = request.get_ref();
-        self.store.set_order(&request.provider, &request.credentials).await.map_err(status)?;
+        let actor = Actor::of(&request);
+        let (this, request) = (self.clone(), request.into_inner());
+        let detail = if request.by_session { "by session".to_owned() } else { request.credentials.join(", ") };
+        let about = About::new(&request.provider, detail);
+        let done = async move { this.order(&request).await };
+        self.audit.act(actor, "credential.order", |_| about, done).await.map_err(status)?;
         Ok(Response::new(pb::OrderCredentialsResponse {}))
     }
 }

@@ -57,6 +57,11 @@ impl Answer {
         }
     }
 
+    /// True if it is a page, or a redirect to one, and so from somebody in between.
+    pub(crate) fn is_page(&self) -> bool {
+        matches!(self.body, Body::Challenge(_) | Body::Page | Body::Redirect)
+    }
+
     /// A text field of a JSON answer.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match &self.body {
@@ -111,6 +116,14 @@ fn body(status: u16, mitigated: Option<&str>, kind: Option<&str>, ray: Option<&s
         Ok(json) if json.is_object() => Body::Json(json),
         _ if html => Body::Page,
         _ => Body::Other,
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Answer {
+    /// An answer from its parts.
+    pub(crate) fn raw(status: u16, headers: &HeaderMap, body: &[u8]) -> Self {
+        Self::new(status, headers, body)
     }
 }
 

@@ -16,8 +16,6 @@ pub(crate) use answer::{Answer, Body};
 
 /// The OAuth client of Codex CLI, to which these logins are issued.
 pub(crate) const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
-/// As Codex CLI's own gateway login does it.
-const TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of the identity provider. Cheap to clone.
@@ -25,11 +23,21 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Identity {
     http: reqwest::Client,
     url: UpstreamUrl,
+    timeout: Duration,
 }
 
 /// No answer came: why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NoAnswer(pub(crate) String);
+
+/// No answer came, told apart by what matters to a token that is good once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// Why.
+    pub(crate) cause: String,
+    /// False if the request certainly never reached the provider.
+    pub(crate) maybe_sent: bool,
+}
 
 impl Identity {
     /// The provider that the configuration names.
@@ -39,11 +47,14 @@ impl Identity {
             value: config.auth.identity_url.clone(),
             cause: error.cause.to_owned(),
         })?;
+        let timeout = config.auth.identity_timeout.duration();
         let mut builder = reqwest::Client::builder()
+            // On a connection that was kept, a request may fail in a way that does not tell whether it was sent.
+            .pool_max_idle_per_host(0)
             // A redirect would carry a refresh token to an origin that nobody chose.
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(timeout / 2))
             .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
         if let Some(proxy) = &config.auth.proxy {
             // The value may hold a password: it stays out of the message.
@@ -60,12 +71,17 @@ impl Identity {
             value: config.auth.identity_url.clone(),
             cause: format!("no client can be made for it: {}", innermost(&error)),
         })?;
-        Ok(Self { http, url })
+        Ok(Self { http, url, timeout })
     }
 
     /// The only origin that is sent a refresh token.
     pub(crate) fn origin(&self) -> &str {
         &self.url.origin
+    }
+
+    /// Longest wait for an answer.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// The URL of a path.
@@ -75,15 +91,21 @@ impl Identity {
 
     /// Posts JSON.
     pub(crate) async fn post_json(&self, path: &'static str, body: &Value) -> Result<Answer, NoAnswer> {
+        self.exchange_json(path, body).await.map_err(|unanswered| NoAnswer(unanswered.cause))
+    }
+
+    /// As [`Self::post_json`]; a failure says whether the request may have been sent.
+    pub(crate) async fn exchange_json(&self, path: &'static str, body: &Value) -> Result<Answer, Unanswered> {
         self.send(path, self.http.post(self.url(path)).json(body)).await
     }
 
     /// Posts a form.
     pub(crate) async fn post_form(&self, path: &'static str, form: &[(&str, &str)]) -> Result<Answer, NoAnswer> {
-        self.send(path, self.http.post(self.url(path)).form(form)).await
+        let answer = self.send(path, self.http.post(self.url(path)).form(form)).await;
+        answer.map_err(|unanswered| NoAnswer(unanswered.cause))
     }
 
-    async fn send(&self, path: &'static str, request: reqwest::RequestBuilder) -> Result<Answer, NoAnswer> {
+    async fn send(&self, path: &'static str, request: reqwest::RequestBuilder) -> Result<Answer, Unanswered> {
         let span = tracing::info_span!(target: "hop", "http", otel.name = format!("POST {path}"), otel.kind = "client",
             peer.service = "identity", server.address = self.url.host.as_str(),
             http.response.status_code = field::Empty, otel.status_code = field::Empty);
@@ -94,14 +116,16 @@ impl Identity {
         };
         exchange.instrument(span.clone()).await.map_err(|error| {
             span.record("otel.status_code", "ERROR");
-            NoAnswer(self.describe(&error))
+            // A connection that was not made carried nothing. Of all else nobody can know.
+            let maybe_sent = !(error.is_connect() || error.is_builder());
+            Unanswered { cause: self.describe(&error), maybe_sent }
         })
     }
 
     fn describe(&self, error: &reqwest::Error) -> String {
         let place = &self.url.origin;
         if error.is_timeout() && !error.is_connect() {
-            format!("{place} did not answer within {} s", TIMEOUT.as_secs())
+            format!("{place} did not answer within {} s", self.timeout.as_secs())
         } else if error.is_connect() {
             format!("{place} cannot be reached: {}", innermost(error))
         } else {
@@ -130,4 +154,21 @@ fn innermost(error: &reqwest::Error) -> String {
         source = inner.source();
     }
     text.unwrap_or_else(|| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_debug_nor_errors_show_the_proxys_password() {
+        let mut config = Config::default();
+        for (proxy, taken) in [("http://me:hunter2@proxy:3128", true), ("not a url me:hunter2@", false)] {
+            config.auth.proxy = Some(proxy.to_owned());
+            let made = Identity::new(&config);
+            assert_eq!(made.is_ok(), taken, "{proxy}");
+            let text = made.map_or_else(|error| format!("{error:?} {error}"), |identity| format!("{identity:?}"));
+            assert!(!text.contains("hunter2") && !text.contains("bWU6aHVudGVyMg"), "{text}");
+        }
+    }
 }

@@ -5,29 +5,29 @@ use std::collections::BTreeMap;
 use domain::Failure;
 use proto::auth::v1::{ImportCredentialsResponse, ImportedCredential};
 
+use super::Settings;
 use super::input::time;
 use super::plan::{Context, Item, Order, Outcome, Plan, is_undecryptable, refresh_token};
 use crate::store::{Credential, NewCredential, Secrets, Store, Upserted};
 
+/// All of it is stored together, or not at all.
 pub(super) async fn apply(
     store: &Store,
     context: &Context<'_>,
     plan: Plan,
     dry_run: bool,
 ) -> Result<ImportCredentialsResponse, Failure> {
-    let before = store.list_credentials(None).await?;
+    let mut intake = store.intake().await?;
+    let before = intake.credentials().await?;
     let mut report = Report::default();
     for item in &plan.items {
         let line = match &item.outcome {
             Outcome::Skip(why) => skipped(item, why),
             Outcome::Take(credential, remarks) => {
-                let (label, upserted) = store.upsert_credential(credential, dry_run).await?;
-                let kept = match upserted {
-                    // What stays is what will be refreshed.
-                    Upserted::KeptNewer => before.iter().find(|old| old.label == label),
-                    Upserted::Created | Upserted::Updated | Upserted::Unchanged => None,
-                };
-                report.take(context, item, credential, &label, upserted, kept, remarks)
+                let (label, upserted) = intake.take(credential).await?;
+                let old = before.iter().find(|old| old.label == label);
+                let now = intake.credentials().await?.into_iter().find(|now| now.label == label);
+                report.take(context, item, credential, &Taken { label, upserted, old, now }, remarks)
             }
         };
         report.lines.push(line);
@@ -37,10 +37,12 @@ pub(super) async fn apply(
         // An import that brings nothing new leaves the operator's order alone.
         let Some(labels) = labels else { continue };
         report.notes.extend(order.note.clone());
-        if !dry_run {
-            store.set_order(order.provider, &labels).await?;
-        }
+        // Only what somebody has said to the other program has a note.
+        intake.order(order.provider, &labels, order.note.is_some()).await?;
     }
+    // As the scheduler will see it.
+    report.first_refreshes(context, &intake.credentials().await?);
+    intake.finish(dry_run).await?;
     for line in report.lines.iter().filter(|_| !dry_run) {
         tracing::info!(
             profile = line.profile,
@@ -52,6 +54,32 @@ pub(super) async fn apply(
         );
     }
     Ok(report.finish(context, plan))
+}
+
+/// What became of a profile's credential.
+struct Taken<'a> {
+    /// The label under which it stands.
+    label: String,
+    upserted: Upserted,
+    /// What stood there before.
+    old: Option<&'a Credential>,
+    /// What stands there now.
+    now: Option<Credential>,
+}
+
+impl Taken<'_> {
+    /// True if it is for us to refresh.
+    fn is_ours(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| !now.borrowed && now.exported_at.is_none() && !now.unconfirmed)
+    }
+
+    fn is_borrowed(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| now.borrowed)
+    }
+
+    fn is_unconfirmed(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| now.unconfirmed)
+    }
 }
 
 fn skipped(item: &Item, why: &str) -> ImportedCredential {
@@ -82,31 +110,31 @@ struct Report {
     notes: Vec<String>,
     /// Labels as they are, by labels as they were wanted.
     labels: BTreeMap<String, String>,
-    /// Labels of the credentials that another program could still refresh, and when we first will.
-    shared: Vec<(String, Option<i64>)>,
+    /// Labels of the credentials that another program could still refresh, and what is said of our first refresh.
+    shared: Vec<(String, Option<String>)>,
     usable: bool,
+    /// True if something is borrowed.
+    borrowed: bool,
 }
 
 impl Report {
-    #[expect(clippy::too_many_arguments, reason = "all of them are one credential's and used once")]
     fn take(
         &mut self,
         context: &Context<'_>,
         item: &Item,
         credential: &NewCredential,
-        label: &str,
-        upserted: Upserted,
-        kept: Option<&Credential>,
+        taken: &Taken<'_>,
         remarks: &[String],
     ) -> ImportedCredential {
-        self.labels.insert(credential.label.clone(), label.to_owned());
-        self.usable |= context.is_usable(credential);
-        let first_refresh = match kept {
-            Some(old) => refresh_of(context, old),
-            None => context.first_refresh(credential),
-        };
-        if !context.borrow && !context.is_foreign(credential) && refresh_token(credential).is_some() {
-            self.shared.push((label.to_owned(), first_refresh));
+        let Taken { label, upserted, old, .. } = taken;
+        let upserted = *upserted;
+        self.labels.insert(credential.label.clone(), label.clone());
+        // A login that is ours already works, whatever the file holds.
+        self.usable |= context.is_usable(credential) || upserted == Upserted::KeptOwned;
+        self.borrowed |= taken.is_borrowed();
+        if !context.borrow && taken.is_ours() && !context.is_foreign(credential) && refresh_token(credential).is_some()
+        {
+            self.shared.push((label.clone(), None));
         }
         let mut details = Vec::new();
         let action = match (&credential.secrets, upserted) {
@@ -124,21 +152,54 @@ impl Report {
                 details.push("the tokens that are here already are newer and stay".to_owned());
                 "unchanged"
             }
+            (_, Upserted::KeptOwned) => {
+                details.push("owned here already; nothing was borrowed".to_owned());
+                "unchanged"
+            }
         };
-        if label != credential.label {
+        if old.is_some_and(|old| old.exported_at.is_some()) {
+            details.push(match upserted {
+                Upserted::KeptNewer => "its ownership was given up by an export, and stays so".to_owned(),
+                _ if context.borrow => "it had been exported, and is borrowed now".to_owned(),
+                _ => "it had been exported; its ownership is taken back".to_owned(),
+            });
+        }
+        if taken.is_unconfirmed() {
+            details.push(format!(
+                "restored from a backup, it stays unconfirmed and is not refreshed: if nothing else has used it since, run \
+                 `switchboard credentials confirm {label}`"
+            ));
+        }
+        if *label != credential.label {
             details.push(match upserted {
                 Upserted::Created => format!("the label {} belongs to another credential", credential.label),
                 _ => format!("the same login is here as {label}"),
             });
         }
-        details.extend(remarks.iter().cloned());
+        if upserted != Upserted::KeptOwned {
+            details.extend(remarks.iter().cloned());
+        }
         ImportedCredential {
             profile: item.profile.clone(),
-            label: label.to_owned(),
+            label: label.clone(),
             action: action.to_owned(),
             detail: details.join("; "),
             provider: item.provider.clone(),
-            first_refresh: first_refresh.map(|at| at as f64),
+            first_refresh: None,
+        }
+    }
+
+    /// Says of each credential when we first refresh it, `after` all of them are taken.
+    fn first_refreshes(&mut self, context: &Context<'_>, after: &[Credential]) {
+        for stored in after {
+            let due_s = context.settings.rules.next_ms(stored).map(|at_ms| at_ms.div_euclid(1000));
+            let first = due_s.map(|at| at.max(context.settings.now_s) as f64);
+            for line in self.lines.iter_mut().filter(|line| line.label == stored.label) {
+                line.first_refresh = first;
+            }
+            for (_, said) in self.shared.iter_mut().filter(|(label, _)| *label == stored.label) {
+                *said = Some(first_refresh(context, stored, due_s));
+            }
         }
     }
 
@@ -166,13 +227,12 @@ impl Report {
     /// Who must stop refreshing, and when we start.
     fn ownership(&self, context: &Context<'_>, other_holder: Option<&str>) -> Vec<String> {
         let mut notes = Vec::new();
-        if context.borrow {
+        if self.borrowed && context.borrow {
             notes.push(
                 "borrowed: Switchboard never refreshes these credentials; when a token has expired, let its owner \
                  refresh it and import again"
                     .to_owned(),
             );
-            return notes;
         }
         if let (Some(holder), false) = (other_holder, self.shared.is_empty()) {
             let labels: Vec<&str> = self.shared.iter().map(|(label, _)| label.as_str()).collect();
@@ -183,24 +243,29 @@ impl Report {
             ));
         }
         for (label, first) in &self.shared {
-            notes.push(match first {
-                Some(at) if *at <= context.settings.now_s => {
-                    format!("{label}: Switchboard refreshes it at its first use, which may be now")
-                }
-                Some(at) => {
-                    format!("{label}: Switchboard refreshes it first at {} or later, when it is used", time(*at))
-                }
-                None => {
-                    format!("{label}: its expiry is not known; Switchboard refreshes it when the upstream rejects it")
-                }
-            });
+            notes.extend(first.as_ref().map(|first| format!("{label}: {first}")));
         }
         notes
     }
 }
 
-fn refresh_of(context: &Context<'_>, old: &Credential) -> Option<i64> {
-    let refreshes = !old.borrowed && old.secrets.refresh().is_some();
-    let at = old.access_expires_at.filter(|_| refreshes)?.saturating_sub(context.settings.refresh_margin_s);
-    Some(at.max(context.settings.now_s))
+/// What an operator is told of our first refresh of a credential, which is due at `due_s` (Unix seconds).
+fn first_refresh(context: &Context<'_>, credential: &Credential, due_s: Option<i64>) -> String {
+    let spent = "from then on every other copy is spent";
+    let Settings { now_s, rules } = context.settings;
+    match (due_s, &credential.latch) {
+        (Some(at), _) if !rules.proactive => {
+            let when =
+                if at <= *now_s { "the next call".to_owned() } else { format!("the first call after {}", time(at)) };
+            format!("{when} refreshes it; {spent}")
+        }
+        (Some(at), _) if at <= *now_s => {
+            format!("Switchboard refreshes it at once, or when it next runs; {spent}")
+        }
+        (Some(at), _) => format!("Switchboard first refreshes it at {} or soon after; {spent}", time(at)),
+        (None, Some(latch)) => format!("Switchboard does not refresh it: {}", latch.detail),
+        (None, None) => {
+            format!("Switchboard does not refresh it before the upstream rejects its token; {spent}")
+        }
+    }
 }

@@ -6,7 +6,6 @@
 use proto::auth::v1::ImportCredentialsRequest;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
-use service_kit::UpstreamUrl;
 
 use super::input::{self, Refused};
 use super::plan::{Context, Item, Plan};
@@ -130,12 +129,12 @@ fn tokens(context: &Context<'_>, root: &Map<String, Value>, mode: &Mode, label: 
     let (of_access, of_id) = (claims(&access), claims(&id_token));
     let provenance = tokens.get("oauth_provenance").and_then(Value::as_object);
     let provenance = |field| provenance.map_or(Ok(None), |map| input::string(map, field));
-    let issuer = provenance("issuer")?.map(|issuer| origin(&issuer));
+    let issuer = context.issuer(provenance("issuer")?.as_deref(), [&of_access, &of_id]);
     let credential = NewCredential {
         label: label.to_owned(),
         provider: CODEX.to_owned(),
         kind: Kind::OAuth,
-        issuer: Some(issuer.unwrap_or_else(|| context.settings.identity_origin.clone())),
+        issuer: Some(issuer),
         client_id: provenance("client_id")?,
         account_id: input::string(tokens, "account_id")?.or(of_id.account_id).or(of_access.account_id),
         email: of_id.email.or(of_access.email),
@@ -156,7 +155,7 @@ fn tokens(context: &Context<'_>, root: &Map<String, Value>, mode: &Mode, label: 
 fn api_key(context: &Context<'_>, root: &Map<String, Value>, mode: &Mode, label: &str) -> Result<Item, String> {
     if *mode != Mode::ApiKey {
         let why = format!(
-            "{}; the key bills a platform account: to use it too, import an auth.json that holds OPENAI_API_KEY alone",
+            "{}; the key bills a platform account: to use it too, run `switchboard login api-key --provider openai`",
             in_words(mode)
         );
         return Ok(Item::skip(API_KEY, OPENAI, why));
@@ -196,11 +195,6 @@ pub(super) fn openai_key(label: &str, source: Source) -> NewCredential {
         borrowed: false,
         profile: None,
     }
-}
-
-/// The origin of an issuer; one that is no URL stays as it is, and will match no identity provider of ours.
-fn origin(issuer: &str) -> String {
-    UpstreamUrl::parse(issuer).map_or_else(|_| issuer.to_owned(), |url| url.origin)
 }
 
 /// Unix seconds of the last refresh. Codex CLI writes RFC 3339; anything else only means that we do not know.

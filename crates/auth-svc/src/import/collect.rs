@@ -73,8 +73,22 @@ pub fn collect_codex(path: Option<&Path>) -> Result<Collected, CollectError> {
     codex(path, &|name| std::env::var_os(name))
 }
 
-pub(super) fn codex(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Collected, CollectError> {
+/// As [`collect_codex`], for an export: there need not be a file yet.
+///
+/// # Errors
+///
+/// Names the file and why it cannot be read.
+pub fn collect_codex_for_export(path: Option<&Path>) -> Result<Collected, CollectError> {
+    let file = auth_json(path, &|name| std::env::var_os(name))?;
+    let content = read(&file)?;
+    let files = content.map(|content| ImportFile { name: file.display().to_string(), content: content.into() });
+    Ok(Collected { files: files.into_iter().collect(), seed: None, looked_for_seed: Vec::new(), root: file })
+}
+
+/// Where Codex CLI's login is, or would be. A path that is named and does not exist is taken for the file's.
+fn auth_json(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, CollectError> {
     let set = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = path.is_some();
     let path = match path {
         Some(path) => path.to_owned(),
         None => match set("CODEX_HOME") {
@@ -82,7 +96,11 @@ pub(super) fn codex(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>)
             None => set("HOME").ok_or(CollectError::NoHome("CODEX_HOME"))?.join(".codex"),
         },
     };
-    let file = if path.is_dir() { path.join("auth.json") } else { path };
+    Ok(if path.is_dir() || (!named && !path.is_file()) { path.join("auth.json") } else { path })
+}
+
+pub(super) fn codex(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Collected, CollectError> {
+    let file = auth_json(path, env)?;
     let content = read(&file)?.ok_or_else(|| {
         CollectError::Missing(
             file.clone(),
@@ -107,26 +125,71 @@ pub fn collect_openclaw(
 ) -> Result<Collected, CollectError> {
     let set = |name| env(name).filter(|value| !value.trim().is_empty());
     let home = set("HOME").map(PathBuf::from);
-    let root = match state_dir.map(Path::to_owned).or_else(|| set("OPENCLAW_STATE_DIR").map(PathBuf::from)) {
-        Some(root) => root,
-        None => home.clone().ok_or(CollectError::NoHome("OPENCLAW_STATE_DIR"))?.join(".openclaw"),
-    };
-    match fs::metadata(&root) {
-        Ok(meta) if !meta.is_dir() => return Err(CollectError::NotADirectory(root)),
-        Ok(_) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(CollectError::Missing(root, "name OpenClaw's state directory"));
-        }
-        Err(e) => return Err(CollectError::Unreadable(root, e)),
-    }
-    let mut looked_for_seed = Vec::new();
-    let seed = match secret_key_file {
-        Some(file) => Some(named_seed(file, &mut looked_for_seed)?),
-        None => seed(&set, home.as_deref(), &mut looked_for_seed)?,
-    };
+    let root = state_root(state_dir, &set, home.as_deref())?;
+    let (seed, looked_for_seed) = seed_of(secret_key_file, &set, home.as_deref())?;
     let config = set("OPENCLAW_CONFIG_PATH").filter(|_| state_dir.is_none()).map(PathBuf::from);
     let files = state_files(&root, config)?;
+    if !has_profiles(&files) {
+        return Err(CollectError::NoProfiles(root));
+    }
     Ok(Collected { files, seed, looked_for_seed, root })
+}
+
+/// As [`collect_openclaw`], for an export: the directory need not hold profiles, and its configuration is not asked.
+///
+/// # Errors
+///
+/// As [`collect_openclaw`].
+pub fn collect_openclaw_for_export(
+    state_dir: Option<&Path>,
+    secret_key_file: Option<&Path>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Collected, CollectError> {
+    let set = |name| env(name).filter(|value| !value.trim().is_empty());
+    let home = set("HOME").map(PathBuf::from);
+    let root = state_root(state_dir, &set, home.as_deref())?;
+    let (seed, looked_for_seed) = seed_of(secret_key_file, &set, home.as_deref())?;
+    let mut files = state_files(&root, None)?;
+    files.retain(|file| file.name != "openclaw.json");
+    Ok(Collected { files, seed, looked_for_seed, root })
+}
+
+fn state_root(
+    state_dir: Option<&Path>,
+    set: &dyn Fn(&'static str) -> Option<String>,
+    home: Option<&Path>,
+) -> Result<PathBuf, CollectError> {
+    let root = match state_dir.map(Path::to_owned).or_else(|| set("OPENCLAW_STATE_DIR").map(PathBuf::from)) {
+        Some(root) => root,
+        None => home.ok_or(CollectError::NoHome("OPENCLAW_STATE_DIR"))?.join(".openclaw"),
+    };
+    match fs::metadata(&root) {
+        Ok(meta) if !meta.is_dir() => Err(CollectError::NotADirectory(root)),
+        Ok(_) => Ok(root),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(CollectError::Missing(root, "name OpenClaw's state directory"))
+        }
+        Err(e) => Err(CollectError::Unreadable(root, e)),
+    }
+}
+
+/// The seed, and where it was looked for.
+fn seed_of(
+    secret_key_file: Option<&Path>,
+    set: &dyn Fn(&'static str) -> Option<String>,
+    home: Option<&Path>,
+) -> Result<(Option<ImportFile>, Vec<String>), CollectError> {
+    let mut looked = Vec::new();
+    let seed = match secret_key_file {
+        Some(file) => Some(named_seed(file, &mut looked)?),
+        None => seed(set, home, &mut looked)?,
+    };
+    Ok((seed, looked))
+}
+
+/// True if a login could be in there.
+fn has_profiles(files: &[ImportFile]) -> bool {
+    files.iter().any(|file| file.name.ends_with("auth-profiles.json") || file.name.ends_with(".sqlite"))
 }
 
 fn state_files(root: &Path, config: Option<PathBuf>) -> Result<Vec<ImportFile>, CollectError> {
@@ -145,9 +208,6 @@ fn state_files(root: &Path, config: Option<PathBuf>) -> Result<Vec<ImportFile>, 
         databases.push(format!("agents/{agent}/agent/openclaw-agent.sqlite"));
     }
     databases.retain(|name| root.join(name).exists());
-    if files.iter().all(|file| !file.name.ends_with("auth-profiles.json")) && databases.is_empty() {
-        return Err(CollectError::NoProfiles(root.to_owned()));
-    }
     // Their names alone: the importer says what they mean.
     files.extend(databases.into_iter().map(|name| ImportFile { name, content: Vec::new().into() }));
     for sidecar in entries(&root.join("credentials/auth-profiles"))? {

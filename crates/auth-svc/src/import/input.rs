@@ -14,24 +14,24 @@ const MAX_DEPTH: usize = 127;
 
 /// A request that cannot be imported. Small, so that it can be returned everywhere; a [`Failure`] in the end.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     message: String,
     next_step: Option<&'static str>,
     param: &'static str,
 }
 
 impl Refused {
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), next_step: None, param: "files" }
     }
 
     /// With the field of the request that is at fault.
-    pub(super) fn param(mut self, name: &'static str) -> Self {
+    pub(crate) fn param(mut self, name: &'static str) -> Self {
         self.param = name;
         self
     }
 
-    pub(super) fn next_step(mut self, text: &'static str) -> Self {
+    pub(crate) fn next_step(mut self, text: &'static str) -> Self {
         self.next_step = Some(text);
         self
     }
@@ -45,7 +45,7 @@ impl From<Refused> for Failure {
 }
 
 /// The text of a file, without a byte order mark.
-pub(super) fn text(file: &ImportFile) -> Result<&str, Refused> {
+pub(crate) fn text(file: &ImportFile) -> Result<&str, Refused> {
     let (name, bytes) = (&file.name, &file.content);
     if bytes.len() > MAX_FILE_BYTES {
         return Err(Refused::new(format!("{name} has {} bytes; at most {MAX_FILE_BYTES} are read", bytes.len())));
@@ -56,7 +56,7 @@ pub(super) fn text(file: &ImportFile) -> Result<&str, Refused> {
 }
 
 /// A file that holds one JSON object.
-pub(super) fn object(file: &ImportFile) -> Result<Map<String, Value>, Refused> {
+pub(crate) fn object(file: &ImportFile) -> Result<Map<String, Value>, Refused> {
     let value = serde_json::from_str(text(file)?).map_err(|e| not_json(&file.name, &e))?;
     into_object(&file.name, value)
 }
@@ -91,7 +91,7 @@ fn into_object(name: &str, value: Value) -> Result<Map<String, Value>, Refused> 
 }
 
 /// What a value is, for messages.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -146,7 +146,7 @@ fn after_string(text: &str, quote: u8) -> &str {
 }
 
 /// A field that is a string, trimmed; absent, null and blank are the same. The error says what it is instead.
-pub(super) fn string(map: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
+pub(crate) fn string(map: &Map<String, Value>, field: &str) -> Result<Option<String>, String> {
     match map.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.trim()).filter(|t| !t.is_empty()).map(str::to_owned)),
@@ -155,7 +155,7 @@ pub(super) fn string(map: &Map<String, Value>, field: &str) -> Result<Option<Str
 }
 
 /// A field that is a secret. One that no header could carry is refused: it can only be a mistake.
-pub(super) fn secret(map: &Map<String, Value>, field: &str) -> Result<Option<SecretString>, String> {
+pub(crate) fn secret(map: &Map<String, Value>, field: &str) -> Result<Option<SecretString>, String> {
     match string(map, field)? {
         Some(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
             Err(format!("its `{field}` holds white space or characters that are not ASCII, which no token does"))
@@ -165,6 +165,6 @@ pub(super) fn secret(map: &Map<String, Value>, field: &str) -> Result<Option<Sec
 }
 
 /// A time for people, from Unix seconds.
-pub(super) fn time(unix_s: i64) -> String {
+pub(crate) fn time(unix_s: i64) -> String {
     jiff::Timestamp::from_second(unix_s).map_or_else(|_| format!("Unix second {unix_s}"), |t| t.to_string())
 }

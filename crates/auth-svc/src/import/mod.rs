@@ -7,37 +7,38 @@
 mod apply;
 mod codex;
 pub mod collect;
-mod input;
-mod openclaw;
-mod plan;
+pub(crate) mod input;
+pub(crate) mod openclaw;
+pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
 
 use domain::Failure;
 use proto::auth::v1::{ImportCredentialsRequest, ImportCredentialsResponse};
 
-pub use collect::{CollectError, Collected, collect_codex, collect_openclaw};
+pub use collect::{
+    CollectError, Collected, collect_codex, collect_codex_for_export, collect_openclaw, collect_openclaw_for_export,
+};
 
+use crate::refresh::Rules;
 use crate::store::Store;
 use input::Refused;
 use plan::Context;
 
 /// Provider of OAuth credentials that open the Codex backend.
-const CODEX: &str = "openai-codex";
+pub(crate) const CODEX: &str = "openai-codex";
 /// Provider of API keys of the OpenAI platform.
-const OPENAI: &str = "openai";
+pub(crate) const OPENAI: &str = "openai";
 /// Label of a credential from `auth.json` where the request gives none.
 const DEFAULT_LABEL: &str = "main";
 
 /// What an import must know of the service.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Origin of the identity provider: the issuer of a credential whose file does not name one.
-    pub(crate) identity_origin: String,
     /// Unix seconds.
     pub(crate) now_s: i64,
-    /// Seconds before its expiry at which an access token is refreshed.
-    pub(crate) refresh_margin_s: i64,
+    /// When logins are refreshed. Their origin is the issuer of a credential whose file does not name one.
+    pub(crate) rules: Rules,
 }
 
 /// Imports the request's files, or says what an import would do.
@@ -59,4 +60,20 @@ pub(crate) async fn run(
             .param("format")),
     }?;
     apply::apply(store, &context, plan, request.dry_run).await
+}
+
+/// Everything that an import says of the request's files before it stores anything.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn said_of(request: ImportCredentialsRequest) -> Vec<String> {
+    let rules = Rules { origin: "https://auth.openai.com".to_owned(), margin_s: 300, proactive: true };
+    let settings = Settings { now_s: 1_795_392_000, rules };
+    let context = Context { settings: &settings, borrow: request.borrow };
+    let plan = match request.format.as_str() {
+        "codex" => codex::plan(&context, &request),
+        _ => openclaw::plan(&context, &request),
+    };
+    match plan {
+        Ok(plan) => plan.said(),
+        Err(refused) => vec![Failure::from(refused).to_string()],
+    }
 }

@@ -1,11 +1,16 @@
 //! What an import will do, before it does it.
 
 use secrecy::ExposeSecret as _;
+use service_kit::UpstreamUrl;
 
 use super::Settings;
 use super::input::time;
 use super::openclaw::Routes;
+use crate::jwt::Claims;
 use crate::store::{Kind, NewCredential, Secrets};
+
+/// Longest account id, in bytes. Real ones have 36.
+const LONGEST_ACCOUNT_ID: usize = 256;
 
 /// The service's settings and the request's wishes.
 pub(super) struct Context<'a> {
@@ -74,8 +79,11 @@ impl Item {
 impl Context<'_> {
     /// A profile that is stored, with everything about it that its owner would not expect.
     pub(super) fn take(&self, profile: impl Into<String>, credential: NewCredential) -> Item {
-        let remarks = self.remarks(&credential);
         let provider = credential.provider.clone();
+        if let Err(why) = check_names(&credential) {
+            return Item::skip(profile, provider, why);
+        }
+        let remarks = self.remarks(&credential);
         Item { profile: profile.into(), provider, outcome: Outcome::Take(Box::new(credential), remarks) }
     }
 
@@ -91,18 +99,27 @@ impl Context<'_> {
         }
     }
 
-    /// Unix seconds at which we will first refresh it; none if never, or if its expiry is not known.
-    pub(super) fn first_refresh(&self, credential: &NewCredential) -> Option<i64> {
-        if self.borrow || self.is_foreign(credential) || refresh_token(credential).is_none() {
-            return None;
+    /// The origin that issued a login: what its file names, else what its tokens do, else our identity provider. A
+    /// provider on this machine is one that somebody set up to stand for the real one: there the tokens' own
+    /// word counts for nothing.
+    pub(super) fn issuer(&self, named: Option<&str>, tokens: [&Claims; 2]) -> String {
+        let ours = &self.settings.rules.origin;
+        let origin = |issuer: &str| UpstreamUrl::parse(issuer).ok().map(|url| url.origin);
+        if let Some(named) = named {
+            // One that is no URL stays as it is, and will match no identity provider of ours.
+            return origin(named).unwrap_or_else(|| named.to_owned());
         }
-        let at = credential.access_expires_at?.saturating_sub(self.settings.refresh_margin_s);
-        Some(at.max(self.settings.now_s))
+        if UpstreamUrl::parse(ours).is_ok_and(|url| url.is_loopback()) {
+            return ours.clone();
+        }
+        let is_https = |origin: &String| origin.starts_with("https://");
+        let stated = tokens.into_iter().find_map(|claims| origin(claims.iss.as_deref()?).filter(is_https));
+        stated.unwrap_or_else(|| ours.clone())
     }
 
     /// True if another identity provider than ours issued it.
     pub(super) fn is_foreign(&self, credential: &NewCredential) -> bool {
-        credential.issuer.as_deref().is_some_and(|issuer| issuer != self.settings.identity_origin)
+        credential.issuer.as_deref().is_some_and(|issuer| issuer != self.settings.rules.origin)
     }
 
     fn has_expired(&self, credential: &NewCredential) -> bool {
@@ -117,7 +134,7 @@ impl Context<'_> {
         }
         if self.is_foreign(credential) {
             let issuer = credential.issuer.as_deref().unwrap_or_default();
-            let ours = &self.settings.identity_origin;
+            let ours = &self.settings.rules.origin;
             remarks.push(format!(
                 "issued by {issuer}, not by {ours} ([auth] identity_url): it is kept, but will be bound to no call"
             ));
@@ -129,7 +146,7 @@ impl Context<'_> {
             }
             (Some(_), Some(at)) => remarks.push(format!("its access token expires at {at}")),
             (Some(_), None) => remarks.push("its access token does not say when it expires".to_owned()),
-            (None, _) => remarks.push("it has no access token: its first use refreshes it".to_owned()),
+            (None, _) => remarks.push("it has no access token before it is refreshed".to_owned()),
         }
         if self.borrow {
             remarks.push("borrowed: never refreshed by Switchboard".to_owned());
@@ -137,6 +154,50 @@ impl Context<'_> {
             remarks.push("it has no refresh token: when it expires, log in again".to_owned());
         }
         remarks
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl Plan {
+    /// Every text of the plan that a person may read.
+    pub(super) fn said(self) -> Vec<String> {
+        let routes = self.routes.map(|routes| routes.render(&|label| Some(label.to_owned())));
+        let items = self.items.into_iter().flat_map(|item| {
+            let told = match item.outcome {
+                Outcome::Take(credential, remarks) => {
+                    let debug = format!("{credential:?}");
+                    remarks.into_iter().chain([debug]).collect()
+                }
+                Outcome::Skip(why) => vec![why],
+            };
+            told.into_iter().chain([item.provider])
+        });
+        let mut said: Vec<String> = items.collect();
+        said.extend(self.orders.into_iter().filter_map(|order| order.note));
+        said.extend(self.other_holder);
+        said.extend(self.notes);
+        said.extend(routes);
+        said
+    }
+}
+
+/// Refuses names that no header and no terminal should be given.
+fn check_names(credential: &NewCredential) -> Result<(), String> {
+    let sound = |id: &str| id.len() <= LONGEST_ACCOUNT_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if credential.account_id.as_deref().is_some_and(|id| !sound(id)) {
+        return Err("its account id is not one: it holds control characters, white space or characters that are not \
+             ASCII, or is too long"
+            .to_owned());
+    }
+    let names = [
+        ("e-mail address", &credential.email),
+        ("plan", &credential.plan),
+        ("user id", &credential.user_id),
+        ("client id", &credential.client_id),
+    ];
+    match names.into_iter().find(|(_, text)| text.as_deref().is_some_and(|text| text.chars().any(char::is_control))) {
+        Some((name, _)) => Err(format!("its {name} holds control characters")),
+        None => Ok(()),
     }
 }
 

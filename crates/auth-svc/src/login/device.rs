@@ -1,4 +1,5 @@
-//! The three requests of a device-code login, as Codex CLI makes them (facts: not RFC 8628, but its own shapes).
+//! The requests of a device-code login, as Codex CLI makes them (facts: not RFC 8628, but its own shapes). The exchange
+//! follows in `exchange`.
 
 use std::time::Duration;
 
@@ -6,11 +7,11 @@ use domain::{Failure, Reason, service};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
+use super::exchange::{Grant, refused, unavailable, unexpected};
 use crate::identity::{Answer, Body, CLIENT_ID, Identity, NoAnswer};
 
 const USER_CODE_PATH: &str = "/api/accounts/deviceauth/usercode";
 const POLL_PATH: &str = "/api/accounts/deviceauth/token";
-const TOKEN_PATH: &str = "/oauth/token";
 /// Interval where the provider names none, and the bounds of what it may name.
 const USUAL_INTERVAL_S: f64 = 5.0;
 const SHORTEST_INTERVAL_S: f64 = 0.2;
@@ -35,40 +36,20 @@ pub(super) enum Poll {
     Refused(Failure),
 }
 
-/// What is exchanged for tokens.
-pub(super) struct Grant {
-    code: SecretString,
-    verifier: SecretString,
-}
-
-/// The tokens of a new login.
-pub(super) struct Tokens {
-    pub(super) access: SecretString,
-    pub(super) refresh: Option<SecretString>,
-    pub(super) id_token: Option<SecretString>,
-    pub(super) expires_in: Option<i64>,
-}
-
-fn unavailable(what: &str, cause: &str) -> Failure {
-    Failure::new(Reason::IdentityUnavailable, service::AUTH, format!("{what}: {cause}"))
-        .next_step("check this host's network and `[auth] proxy`, and try again later; where it is challenged, use another address")
-}
-
-fn unexpected(what: &str, answer: &Answer) -> Failure {
-    unavailable(what, &format!("the identity provider answered with {}", answer.describe()))
-}
-
 /// Asks for a code.
 pub(super) async fn start(identity: &Identity) -> Result<Code, Failure> {
     const WHAT: &str = "the login could not be started";
     let body = json!({ "client_id": CLIENT_ID });
     let answer =
         identity.post_json(USER_CODE_PATH, &body).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
-    if answer.status == 404 && !matches!(answer.body, Body::Challenge(_)) {
+    // The provider itself has no page here: one comes from something in between.
+    if answer.status == 404 && matches!(answer.body, Body::Json(_) | Body::Other) {
         let message =
             "device code login is not enabled for this account or workspace (the identity provider answered 404)";
-        return Err(Failure::new(Reason::NotEntitled, service::AUTH, message)
-            .next_step("switch on device code login in the ChatGPT security settings, then start the login again"));
+        return Err(Failure::new(Reason::NotEntitled, service::AUTH, message).next_step(
+            "switch on device code login in the ChatGPT security settings (Settings > Security; in a workspace its \
+                 administrator does), then start the login again; or use `switchboard login codex --paste`",
+        ));
     }
     let code = answer.text("user_code").or(answer.text("usercode"));
     match (answer.status, answer.text("device_auth_id"), code, &answer.body) {
@@ -92,56 +73,27 @@ fn interval(value: &Value) -> Duration {
 pub(super) async fn poll(identity: &Identity, code: &Code) -> Poll {
     let body = json!({ "device_auth_id": code.device_auth_id.expose_secret(), "user_code": code.user_code });
     match identity.post_json(POLL_PATH, &body).await {
-        Ok(answer) => read_poll(&answer),
+        Ok(answer) => read_poll(&answer, &identity.url("/deviceauth/callback")),
         Err(NoAnswer(cause)) => Poll::Unclear(cause),
     }
 }
 
-fn read_poll(answer: &Answer) -> Poll {
+fn read_poll(answer: &Answer, redirect_uri: &str) -> Poll {
     let unclear = || Poll::Unclear(format!("the identity provider answered with {}", answer.describe()));
     match (answer.status, &answer.body) {
         (_, Body::Challenge(_) | Body::Redirect) => unclear(),
         // Both mean "not yet"; the page of an error 404 too.
         (403 | 404, _) => Poll::Pending,
         (200, Body::Json(_)) => match (answer.text("authorization_code"), answer.text("code_verifier")) {
-            (Some(code), Some(verifier)) => {
-                Poll::Approved(Grant { code: SecretString::from(code), verifier: SecretString::from(verifier) })
-            }
+            (Some(code), Some(verifier)) => Poll::Approved(Grant {
+                code: SecretString::from(code),
+                verifier: SecretString::from(verifier),
+                redirect_uri: redirect_uri.to_owned(),
+            }),
             _ => unclear(),
         },
         (400 | 401 | 410, Body::Json(_)) => Poll::Refused(refused("the login was refused", answer)),
         _ => unclear(),
-    }
-}
-
-fn refused(what: &str, answer: &Answer) -> Failure {
-    let message = format!("{what}: the identity provider answered with {}", answer.describe());
-    Failure::new(Reason::CredentialNeedsLogin, service::AUTH, message)
-        .next_step("start the login again: `switchboard login codex`")
-}
-
-/// Exchanges the grant for tokens.
-pub(super) async fn exchange(identity: &Identity, grant: &Grant) -> Result<Tokens, Failure> {
-    const WHAT: &str = "the login was approved, but its tokens could not be had";
-    let callback = identity.url("/deviceauth/callback");
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", grant.code.expose_secret()),
-        ("redirect_uri", callback.as_str()),
-        ("client_id", CLIENT_ID),
-        ("code_verifier", grant.verifier.expose_secret()),
-    ];
-    let answer = identity.post_form(TOKEN_PATH, &form).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
-    let secret = |name| answer.text(name).map(SecretString::from);
-    match (answer.status, &answer.body, secret("access_token")) {
-        (200, Body::Json(json), Some(access)) => Ok(Tokens {
-            access,
-            refresh: secret("refresh_token"),
-            id_token: secret("id_token"),
-            expires_in: json["expires_in"].as_i64().filter(|seconds| *seconds > 0),
-        }),
-        (400..500, Body::Json(_), _) if answer.status != 429 => Err(refused(WHAT, &answer)),
-        _ => Err(unexpected(WHAT, &answer)),
     }
 }
 
@@ -159,8 +111,9 @@ mod tests {
 
     #[test]
     fn pending_is_told_from_a_challenge() {
-        let poll =
-            |status, headers: &[(&'static str, &'static str)], body| read_poll(&Answer::fake(status, headers, body));
+        let poll = |status, headers: &[(&'static str, &'static str)], body| {
+            read_poll(&Answer::fake(status, headers, body), "")
+        };
         assert!(matches!(poll(403, &[], r#"{"error":"pending"}"#), Poll::Pending));
         assert!(matches!(poll(404, &[("content-type", "text/html")], "<html>not found</html>"), Poll::Pending));
         assert!(

@@ -1,27 +1,39 @@
-//! Logins by device code: no browser, no terminal and no open port on this host.
+//! Logins: by device code, so that no browser, no terminal and no open port are needed on this host; with a pasted
+//! redirect, where the device code is not allowed; and API keys.
 //!
-//! Whoever watches a login drives it: each poll is made for the watcher's stream, and nothing polls for nobody. Once the
-//! person has agreed, the exchange and the store run in a tracked task: a grant is good once.
+//! Whoever watches a device login drives it: each poll is made for the watcher's stream, and nothing polls for nobody. A
+//! pasted one waits for its paste, and ends with the stream of whoever watches. Once the person has agreed, the exchange
+//! and the store run in a tracked task: a grant is good once.
 
+mod api_key;
 mod device;
+mod exchange;
+mod keep;
+mod logout;
+mod paste;
+mod pasting;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::{Config, Realm};
 use domain::{Clock, Failure, Reason, service};
 use futures_util::Stream;
-use proto::auth::v1::{StartLoginRequest, StartLoginResponse, WatchLoginResponse};
-use secrecy::ExposeSecret;
+use proto::auth::v1::{LoginMethod, StartLoginRequest, StartLoginResponse, WatchLoginResponse};
 use service_kit::failure_to_proto;
 use tokio_util::task::TaskTracker;
 
-use crate::identity::{CLIENT_ID, Identity};
-use crate::jwt::{Claims, unverified_claims};
-use crate::store::{Kind, NewCredential, Secrets, Source, Store};
-use device::{Code, Grant, Poll, Tokens};
+use crate::audit::{Actor, Audit};
+use crate::identity::Identity;
+use crate::refresh::Refresher;
+use crate::store::Store;
+use device::{Code, Poll};
+use exchange::{Grant, exchange};
+use paste::Pkce;
+use pasting::Pasting;
 
-/// A code is good for this long, in milliseconds (facts of Codex CLI).
+/// A login is good for this long, in milliseconds (facts of Codex CLI).
 const LIFE_MS: i64 = 15 * 60_000;
 /// Polls in a row that may bring neither yes nor no.
 const PATIENCE: u32 = 5;
@@ -29,64 +41,119 @@ const PATIENCE: u32 = 5;
 const MOST_WAITING: usize = 100;
 /// The provider where the request names none.
 const USUAL_PROVIDER: &str = "openai-codex";
-/// The label of a first login.
-const USUAL_LABEL: &str = "main";
 
 /// A login that was started.
-struct Waiting {
+#[derive(Clone)]
+struct Login {
     provider: String,
     label: Option<String>,
-    code: Code,
     expires_at_ms: i64,
 }
 
-/// A login that has succeeded.
-#[derive(Debug)]
-struct LoggedIn {
-    label: String,
-    email: Option<String>,
-    plan: Option<String>,
+/// What a login waits for.
+enum Waiting {
+    /// A person who enters a code.
+    Device(Login, Code),
+    /// A paste.
+    Paste(Arc<Pasting>),
 }
+
+impl Waiting {
+    fn login(&self) -> &Login {
+        match self {
+            Self::Device(login, _) => login,
+            Self::Paste(pasting) => &pasting.login,
+        }
+    }
+}
+
+/// A login that has succeeded.
+#[derive(Clone, Debug)]
+pub(crate) struct LoggedIn {
+    /// Label of its credential.
+    pub(crate) label: String,
+    /// E-mail address of the account.
+    pub(crate) email: Option<String>,
+    /// Plan of the account.
+    pub(crate) plan: Option<String>,
+}
+
+/// The steps of a login, as its watcher sees them.
+pub(crate) type Steps = Pin<Box<dyn Stream<Item = WatchLoginResponse> + Send>>;
 
 /// The logins that are under way. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Logins {
     store: Store,
     identity: Identity,
+    refresher: Refresher,
     clock: Clock,
     tracker: TaskTracker,
-    providers: Arc<Vec<String>>,
+    audit: Audit,
+    /// Providers that are logged in to, each with the originator that its logins name.
+    providers: Arc<BTreeMap<String, String>>,
+    /// Providers that take API keys.
+    api_providers: Arc<Vec<String>>,
     waiting: Arc<Mutex<HashMap<String, Waiting>>>,
 }
 
 impl Logins {
-    pub(crate) fn new(store: Store, identity: Identity, config: &Config, clock: Clock, tracker: TaskTracker) -> Self {
-        let subscriptions = config.providers.iter().filter(|(_, provider)| provider.realm == Realm::Subscription);
-        let providers = Arc::new(subscriptions.map(|(name, _)| name.clone()).collect());
-        Self { store, identity, clock, tracker, providers, waiting: Arc::default() }
+    pub(crate) fn new(
+        store: Store,
+        identity: Identity,
+        refresher: Refresher,
+        config: &Config,
+        clock: Clock,
+        tracker: TaskTracker,
+        audit: Audit,
+    ) -> Self {
+        let of = |realm| config.providers.iter().filter(move |(_, provider)| provider.realm == realm);
+        let originator = |target: &str| config.targets.get(target).map(|target| target.originator.clone());
+        let logins = of(Realm::Subscription)
+            .map(|(name, provider)| (name.clone(), originator(&provider.target).unwrap_or_default()));
+        let providers = Arc::new(logins.collect());
+        let api_providers = Arc::new(of(Realm::ApiKey).map(|(name, _)| name.clone()).collect());
+        Self { store, identity, refresher, clock, tracker, audit, providers, api_providers, waiting: Arc::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a login.
     pub(crate) async fn start(&self, request: StartLoginRequest) -> Result<StartLoginResponse, Failure> {
+        let method = request.method();
         let provider = if request.provider.is_empty() { USUAL_PROVIDER.to_owned() } else { request.provider };
-        if !self.providers.contains(&provider) {
-            let known = self.providers.join(", ");
-            let message = format!("provider {provider:?} has no login by device code; these have one: {known}");
+        let Some(originator) = self.providers.get(&provider) else {
+            let known: Vec<&str> = self.providers.keys().map(String::as_str).collect();
+            let message = format!("provider {provider:?} is not logged in to; these are: {}", known.join(", "));
             return Err(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("provider"));
-        }
-        let label = request.label.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
-        let code = device::start(&self.identity).await?;
-        let now = self.clock.now_ms();
-        let waiting = Waiting { provider, label, code, expires_at_ms: now + LIFE_MS };
-        let response = StartLoginResponse {
-            login_id: uuid::Uuid::new_v4().to_string(),
-            verification_url: self.identity.url("/codex/device"),
-            user_code: waiting.code.user_code.clone(),
-            expires_at: (waiting.expires_at_ms / 1000) as f64,
-            interval_seconds: waiting.code.interval.as_secs_f64(),
         };
-        let mut all = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, login| login.expires_at_ms > now);
+        let label = label_of(request.label)?;
+        let now = self.clock.now_ms();
+        let login = Login { provider: provider.clone(), label, expires_at_ms: now + LIFE_MS };
+        let mut response = StartLoginResponse {
+            login_id: uuid::Uuid::new_v4().to_string(),
+            expires_at: (login.expires_at_ms / 1000) as f64,
+            ..StartLoginResponse::default()
+        };
+        let waiting = match method {
+            LoginMethod::Unspecified | LoginMethod::DeviceCode => {
+                let code = device::start(&self.identity).await?;
+                response.verification_url = self.identity.url("/codex/device");
+                response.user_code.clone_from(&code.user_code);
+                response.interval_seconds = code.interval.as_secs_f64();
+                Waiting::Device(login, code)
+            }
+            LoginMethod::Paste => {
+                let pkce = Pkce::new()?;
+                response.verification_url = pkce.authorize_url(&self.identity, originator)?;
+                response.interval_seconds = pasting::LOOK.as_secs_f64();
+                Waiting::Paste(Arc::new(Pasting::new(login, pkce)))
+            }
+        };
+        let mut all = self.waiting();
+        all.retain(|_, waiting| waiting.login().expires_at_ms > now);
         if all.len() >= MOST_WAITING {
             let message = format!("{MOST_WAITING} logins wait already; they end after 15 minutes");
             return Err(Failure::new(Reason::Shed, service::AUTH, message));
@@ -96,26 +163,36 @@ impl Logins {
     }
 
     /// Follows a login to its end. Only one caller can: ending the stream ends the login.
-    pub(crate) fn watch(&self, login_id: &str) -> Result<impl Stream<Item = WatchLoginResponse> + use<>, Failure> {
-        let found = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(login_id);
-        let login = found.ok_or_else(|| {
-            let message = "there is no such login: it has ended, or somebody else follows it";
-            Failure::new(Reason::NotFound, service::AUTH, message)
-                .next_step("start it again: `switchboard login codex`")
-        })?;
-        let this = self.clone();
-        Ok(async_stream::stream! {
+    pub(crate) fn watch(&self, actor: Actor, login_id: &str) -> Result<Steps, Failure> {
+        let mut all = self.waiting();
+        match all.remove(login_id) {
+            Some(Waiting::Device(login, code)) => Ok(Box::pin(self.clone().drive(actor, login, code))),
+            Some(Waiting::Paste(pasting)) => {
+                // It stays, for its paste.
+                all.insert(login_id.to_owned(), Waiting::Paste(Arc::clone(&pasting)));
+                drop(all);
+                pasting.claim_watch()?;
+                Ok(Box::pin(self.clone().await_paste(actor, login_id.to_owned(), pasting)))
+            }
+            None => Err(no_such_login()),
+        }
+    }
+
+    /// Polls until the person has agreed, or it is over.
+    fn drive(self, actor: Actor, login: Login, code: Code) -> impl Stream<Item = WatchLoginResponse> + Send {
+        async_stream::stream! {
             let mut unclear = 0;
             loop {
-                if this.clock.now_ms() >= login.expires_at_ms {
-                    yield failed(&expired());
+                if self.clock.now_ms() >= login.expires_at_ms {
+                    yield self.failed(&actor, &login, expired()).await;
                     return;
                 }
-                match device::poll(&this.identity, &login.code).await {
+                match device::poll(&self.identity, &code).await {
                     Poll::Pending => unclear = 0,
                     Poll::Unclear(cause) if unclear + 1 >= PATIENCE => {
                         let message = format!("the login cannot be followed: {cause}");
-                        yield failed(&Failure::new(Reason::IdentityUnavailable, service::AUTH, message));
+                        let failure = Failure::new(Reason::IdentityUnavailable, service::AUTH, message);
+                        yield self.failed(&actor, &login, failure).await;
                         return;
                     }
                     Poll::Unclear(cause) => {
@@ -123,105 +200,90 @@ impl Logins {
                         tracing::warn!(%cause, "a poll of a login brought no answer");
                     }
                     Poll::Refused(failure) => {
-                        yield failed(&failure);
+                        yield self.failed(&actor, &login, failure).await;
                         return;
                     }
                     Poll::Approved(grant) => {
-                        yield this.finish(login, grant).await;
+                        let task = self.tracker.spawn(self.clone().redeem(actor, login, grant));
+                        yield last_step(&joined(task.await));
                         return;
                     }
                 }
-                yield WatchLoginResponse { state: "pending".to_owned(), ..WatchLoginResponse::default() };
-                tokio::time::sleep(login.code.interval).await;
+                yield pending();
+                tokio::time::sleep(code.interval).await;
             }
-        })
-    }
-
-    async fn finish(&self, login: Waiting, grant: Grant) -> WatchLoginResponse {
-        let this = self.clone();
-        let task = self.tracker.spawn(async move {
-            let tokens = device::exchange(&this.identity, &grant).await?;
-            this.keep(login, tokens).await
-        });
-        let result = task.await.unwrap_or_else(|error| {
-            Err(Failure::new(Reason::Internal, service::AUTH, format!("the login's task ended: {error}")))
-        });
-        match result {
-            Ok(done) => {
-                tracing::info!(credential = %done.label, "logged in");
-                WatchLoginResponse {
-                    state: "succeeded".to_owned(),
-                    credential: Some(done.label),
-                    failure: None,
-                    email: done.email,
-                    plan: done.plan,
-                }
-            }
-            Err(failure) => failed(&failure),
         }
     }
 
-    async fn keep(&self, login: Waiting, tokens: Tokens) -> Result<LoggedIn, Failure> {
-        let claims = |token: Option<&secrecy::SecretString>| {
-            token.map(|token| unverified_claims(token.expose_secret())).unwrap_or_default()
+    /// Exchanges a grant and stores what it brings; for a tracked task.
+    async fn redeem(self, actor: Actor, login: Login, grant: Grant) -> Result<LoggedIn, Failure> {
+        let done = match exchange(&self.identity, &grant).await {
+            Ok(tokens) => self.keep(&login, tokens).await,
+            Err(failure) => Err(failure),
         };
-        let (of_access, of_id) = (claims(Some(&tokens.access)), claims(tokens.id_token.as_ref()));
-        let who = Claims {
-            exp: of_access.exp,
-            email: of_id.email.or(of_access.email),
-            account_id: of_id.account_id.or(of_access.account_id),
-            plan: of_id.plan.or(of_access.plan),
-            user_id: of_id.user_id.or(of_access.user_id),
-            fedramp: of_id.fedramp || of_access.fedramp,
-        };
-        let now_s = self.clock.now_s();
-        let new = NewCredential {
-            label: self.label(login.label, who.email.as_deref()).await?,
-            provider: login.provider,
-            kind: Kind::OAuth,
-            issuer: Some(self.identity.origin().to_owned()),
-            client_id: Some(CLIENT_ID.to_owned()),
-            account_id: who.account_id,
-            email: who.email.clone(),
-            plan: who.plan.clone(),
-            user_id: who.user_id,
-            fedramp: who.fedramp,
-            source: Source::Login,
-            secrets: Secrets::Present {
-                access: Some(tokens.access),
-                refresh: tokens.refresh,
-                id_token: tokens.id_token,
-                api_key: None,
-            },
-            extra: serde_json::Value::Null,
-            access_expires_at: tokens.expires_in.map(|seconds| now_s.saturating_add(seconds)),
-            last_refresh: Some(now_s),
-            borrowed: false,
-            profile: None,
-        };
-        let (label, _) = self.store.upsert_credential(&new, false).await?;
-        Ok(LoggedIn { label, email: who.email, plan: who.plan })
+        self.record(&actor, &login, &done).await;
+        done
     }
 
-    /// The label that was asked for; else "main" if that is free, else the account's address.
-    async fn label(&self, asked: Option<String>, email: Option<&str>) -> Result<String, Failure> {
-        if let Some(label) = asked {
-            return Ok(label);
-        }
-        let taken = self.store.credential_by_label(USUAL_LABEL).await?.is_some();
-        Ok(email.filter(|_| taken).unwrap_or(USUAL_LABEL).to_owned())
+    /// Records how a login has ended, or that a paste was not taken.
+    async fn record(&self, actor: &Actor, login: &Login, done: &Result<LoggedIn, Failure>) {
+        let subject = match done {
+            Ok(done) => &done.label,
+            Err(_) => login.label.as_deref().unwrap_or_default(),
+        };
+        self.audit.record(actor, "login.complete", subject, &login.provider, done).await;
+    }
+
+    async fn failed(&self, actor: &Actor, login: &Login, failure: Failure) -> WatchLoginResponse {
+        let done = Err(failure);
+        self.record(actor, login, &done).await;
+        last_step(&done)
     }
 }
 
-fn failed(failure: &Failure) -> WatchLoginResponse {
-    WatchLoginResponse {
-        state: "failed".to_owned(),
-        failure: Some(failure_to_proto(failure)),
-        ..WatchLoginResponse::default()
+/// A label that an operator has asked for, trimmed.
+fn label_of(asked: Option<String>) -> Result<Option<String>, Failure> {
+    let label = asked.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
+    if label.as_ref().is_some_and(|label| label.chars().any(|c| c.is_control() || c.is_whitespace())) {
+        let message = "a label is one word: it may not hold white space";
+        return Err(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("label"));
+    }
+    Ok(label)
+}
+
+fn joined(result: Result<Result<LoggedIn, Failure>, tokio::task::JoinError>) -> Result<LoggedIn, Failure> {
+    result.unwrap_or_else(|error| {
+        Err(Failure::new(Reason::Internal, service::AUTH, format!("the login's task ended: {error}")))
+    })
+}
+
+fn pending() -> WatchLoginResponse {
+    WatchLoginResponse { state: "pending".to_owned(), ..WatchLoginResponse::default() }
+}
+
+fn last_step(done: &Result<LoggedIn, Failure>) -> WatchLoginResponse {
+    match done {
+        Ok(done) => WatchLoginResponse {
+            state: "succeeded".to_owned(),
+            credential: Some(done.label.clone()),
+            failure: None,
+            email: done.email.clone(),
+            plan: done.plan.clone(),
+        },
+        Err(failure) => WatchLoginResponse {
+            state: "failed".to_owned(),
+            failure: Some(failure_to_proto(failure)),
+            ..WatchLoginResponse::default()
+        },
     }
 }
 
 fn expired() -> Failure {
-    Failure::new(Reason::CredentialNeedsLogin, service::AUTH, "nobody entered the code within 15 minutes")
+    Failure::new(Reason::CredentialNeedsLogin, service::AUTH, "the login was not completed within 15 minutes")
         .next_step("start the login again: `switchboard login codex`")
+}
+
+fn no_such_login() -> Failure {
+    let message = "there is no such login: it has ended, or somebody else follows it";
+    Failure::new(Reason::NotFound, service::AUTH, message).next_step("start it again: `switchboard login codex`")
 }

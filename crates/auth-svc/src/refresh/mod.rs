@@ -3,30 +3,48 @@
 //! The rules are those of Codex CLI's own gateway login. A refresh runs in a tracked task that outlives its callers: a
 //! refresh token is good once, so an answer that nobody waits for any more must still reach the database. What it
 //! brought is durable before anybody is handed it; while the database fails it is kept in memory and written again.
+//!
+//! Before the request is sent, the intent to send it is durable, and says which token it spends: what a process that
+//! dies in between leaves behind is known for what it is.
 
+mod attempt;
 mod classify;
+mod counters;
+mod keep;
+#[cfg(test)]
+mod model_tests;
 mod notes;
+pub(crate) mod outlook;
+mod proactive;
+mod schedule;
+#[cfg(test)]
+mod takeover_tests;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
+use config::Config;
 use domain::{Clock, Failure, Reason, service};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use secrecy::ExposeSecret;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::identity::{CLIENT_ID, Identity, NoAnswer};
-use crate::jwt::unverified_claims;
-use crate::store::{Credential, Kind, LatchKind, RefreshedTokens, Store};
+use crate::fail_point::fail_point;
+use crate::identity::Identity;
+use crate::store::{Credential, Kind, LatchKind, Store};
 
+#[cfg(test)]
 pub(crate) use classify::Tokens;
-use classify::{Refusal, classify};
+#[cfg(any(test, fuzzing))]
+pub(crate) use classify::{Refusal, classify};
+pub(crate) use counters::Counters;
+use keep::Pending;
 pub(crate) use notes::{Note, Notes};
+pub(crate) use outlook::describe;
+pub(crate) use schedule::{Rules, due_of};
 
 const TOKEN_PATH: &str = "/oauth/token";
 
@@ -35,6 +53,8 @@ const TOKEN_PATH: &str = "/oauth/token";
 pub(crate) enum Why {
     /// It has expired, or is about to.
     Expiry,
+    /// Half of its life is over. Nobody waits.
+    Proactive,
     /// The upstream rejected it.
     Rejected,
     /// An operator asked.
@@ -46,19 +66,12 @@ impl Why {
     fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "unauthorized_recovery",
-            Self::Expiry | Self::Operator => "proactive_expiry",
+            Self::Expiry | Self::Proactive | Self::Operator => "proactive_expiry",
         }
     }
 }
 
 type Flight = Shared<BoxFuture<'static, Result<(), Failure>>>;
-
-/// Refreshed tokens that the database did not take yet.
-struct Pending {
-    label: String,
-    spent: i32,
-    tokens: RefreshedTokens,
-}
 
 /// Refreshes credentials. Cheap to clone.
 #[derive(Clone)]
@@ -75,6 +88,13 @@ struct Inner {
     notes: Notes,
     flights: Mutex<HashMap<String, Flight>>,
     pending: Mutex<HashMap<String, Pending>>,
+    /// One for each OAuth client.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    counters: Counters,
+    rules: Rules,
+    /// Names this process among all that may share the database.
+    owner: String,
+    attempts: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,10 +118,34 @@ impl Refresher {
         clock: Clock,
         tracker: TaskTracker,
         closing: CancellationToken,
+        config: &Config,
     ) -> Self {
-        let (flights, pending) = (Mutex::default(), Mutex::default());
-        let notes = Notes::default();
-        Self { inner: Arc::new(Inner { store, identity, clock, tracker, closing, notes, flights, pending }) }
+        let rules = Rules {
+            origin: identity.origin().to_owned(),
+            margin_s: i64::try_from(config.auth.refresh_margin.as_secs()).unwrap_or(i64::MAX),
+            proactive: config.auth.proactive_refresh,
+        };
+        let inner = Inner {
+            store,
+            identity,
+            clock,
+            tracker,
+            closing,
+            notes: Notes::default(),
+            flights: Mutex::default(),
+            pending: Mutex::default(),
+            turns: Mutex::default(),
+            counters: Counters::default(),
+            rules,
+            owner: owner(),
+            attempts: AtomicU64::new(0),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// What refreshes came to so far.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     /// What is known for the moment.
@@ -109,9 +153,14 @@ impl Refresher {
         &self.inner.notes
     }
 
+    /// What this deployment has decided about refreshing.
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+
     /// The only origin that is sent a refresh token.
     pub(crate) fn origin(&self) -> &str {
-        self.inner.identity.origin()
+        &self.inner.rules.origin
     }
 
     /// May this credential be refreshed here at all? If not, why.
@@ -119,14 +168,25 @@ impl Refresher {
         can_refresh(credential, self.origin())
     }
 
-    /// Labels of credentials whose refreshed tokens wait to be written.
-    pub(crate) fn pending(&self) -> Vec<String> {
-        lock(&self.inner.pending).values().map(|p| p.label.clone()).collect()
-    }
-
     /// True while a refresh of this credential is under way, or what it brought waits for the database.
     pub(crate) fn is_at(&self, id: &str) -> bool {
         lock(&self.inner.flights).contains_key(id) || lock(&self.inner.pending).contains_key(id)
+    }
+
+    /// Waits until no refresh of this credential is under way, here or in another process, and what it brought is in the
+    /// database, where that works.
+    pub(crate) async fn settle(&self, id: &str) -> Result<(), Failure> {
+        let flight = lock(&self.inner.flights).get(id).cloned();
+        if let Some(flight) = flight {
+            // What came of it stands in the database or in the notes.
+            let _ = flight.await;
+        }
+        self.write_pending(id).await?;
+        let began = std::time::Instant::now();
+        while self.inner.store.refresh_is_open(id).await? && began.elapsed() < self.lease() {
+            tokio::time::sleep(attempt::POLL).await;
+        }
+        Ok(())
     }
 
     /// Refreshes version `seen` of a credential, or waits for whoever does. When this returns, the database or the
@@ -143,7 +203,11 @@ impl Refresher {
                 }
             }
         };
-        flight.await
+        let done = flight.await;
+        if why != Why::Proactive {
+            fail_point("before_hand_out");
+        }
+        done
     }
 
     fn launch(&self, id: String, seen: i32, why: Why) -> Flight {
@@ -163,120 +227,20 @@ impl Refresher {
 
     async fn run(&self, id: &str, seen: i32, why: Why) -> Result<(), Failure> {
         self.write_pending(id).await?;
-        // Read anew: the version that the caller saw may be refreshed already.
-        let Some(credential) = self.inner.store.credential_by_id(id).await? else { return Ok(()) };
-        if credential.version > seen || self.can_refresh(&credential).is_err() || needs_login(&credential) {
-            return Ok(());
-        }
+        fail_point("before_intent");
+        let Some((credential, begin)) = self.begin(id, seen, why).await? else { return Ok(()) };
+        fail_point("after_intent");
         match self.ask(&credential, why).await {
-            Ok(tokens) => self.keep(&credential, tokens, why).await,
-            Err(Refusal::Permanent(cause)) => {
-                tracing::warn!(credential = %credential.label, %cause, "the identity provider refused a refresh for good");
-                self.inner.store.latch(id, credential.version, LatchKind::NeedsLogin, &cause).await?;
-                Ok(())
-            }
-            Err(Refusal::Transient { cause, retry_after }) => {
-                tracing::warn!(credential = %credential.label, %cause, "a refresh failed for now");
-                let now_ms = self.inner.clock.now_ms();
-                self.inner.notes.failed(id, credential.version, &cause, retry_after, now_ms);
-                Ok(())
-            }
+            Ok(answer) => self.keep(&credential, begin.intent.clone(), answer, why).await,
+            Err(refusal) => self.refused(&credential, &begin.intent, refusal).await,
         }
     }
+}
 
-    async fn ask(&self, credential: &Credential, why: Why) -> Result<Tokens, Refusal> {
-        let Some(refresh_token) = credential.secrets.refresh() else {
-            return Err(Refusal::Permanent("it has no refresh token".to_owned()));
-        };
-        let body = json!({
-            "client_id": credential.client_id.as_deref().unwrap_or(CLIENT_ID),
-            "grant_type": "refresh_token",
-            "refresh_token": refresh_token.expose_secret(),
-            "refresh_reason": why.as_str(),
-        });
-        match self.inner.identity.post_json(TOKEN_PATH, &body).await {
-            Ok(answer) => classify(&answer),
-            Err(NoAnswer(cause)) => Err(Refusal::transient(cause)),
-        }
-    }
-
-    /// Makes what a refresh brought durable.
-    async fn keep(&self, credential: &Credential, tokens: Tokens, why: Why) -> Result<(), Failure> {
-        let claims = tokens.access.as_ref().map(|t| unverified_claims(t.expose_secret())).unwrap_or_default();
-        let now_s = self.inner.clock.now_s();
-        if tokens.access.is_none() {
-            // Written all the same, for its refresh token; the next try has to wait like after a failure.
-            let cause = "the identity provider answered without an access token";
-            let next = credential.version.saturating_add(1);
-            self.inner.notes.failed(&credential.id, next, cause, None, self.inner.clock.now_ms());
-        }
-        let has_access = tokens.access.is_some();
-        let tokens = RefreshedTokens {
-            access_expires_at: claims.exp.or(tokens.expires_in.map(|seconds| now_s.saturating_add(seconds))),
-            plan: claims.plan,
-            email: claims.email,
-            recovery: why == Why::Rejected,
-            access: tokens.access,
-            refresh: tokens.refresh,
-            id_token: tokens.id_token,
-        };
-        let pending = Pending { label: credential.label.clone(), spent: credential.version, tokens };
-        lock(&self.inner.pending).insert(credential.id.clone(), pending);
-        let written = self.write_pending(&credential.id).await;
-        match &written {
-            Ok(()) if has_access => self.inner.notes.forget(&credential.id),
-            Ok(()) => {}
-            Err(_) => self.retry_in_background(credential.id.clone(), credential.version),
-        }
-        written
-    }
-
-    /// Writes what an earlier refresh brought, if the database did not take it then.
-    async fn write_pending(&self, id: &str) -> Result<(), Failure> {
-        let waiting = lock(&self.inner.pending).get(id).map(|p| (p.label.clone(), p.spent, p.tokens.clone()));
-        let Some((label, spent, tokens)) = waiting else { return Ok(()) };
-        match self.inner.store.store_refreshed(id, spent, &tokens).await {
-            Ok(written) => {
-                lock(&self.inner.pending).remove(id);
-                if written {
-                    tracing::info!(credential = %label, version = spent + 1, "refreshed a token");
-                } else {
-                    tracing::warn!(credential = %label, version = spent, "a refresh came too late: there is a newer login");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(credential = %label, %error, "a refreshed token is not written yet; it is kept in memory");
-                let mut failure = Failure::from(error);
-                failure.message = format!(
-                    "the refreshed token of credential {label} could not be written, and is not used before it is: {}",
-                    failure.message
-                );
-                Err(failure)
-            }
-        }
-    }
-
-    fn retry_in_background(&self, id: String, spent: i32) {
-        let this = self.clone();
-        let retry = async move {
-            let mut wait = Duration::from_millis(200);
-            loop {
-                let closing = tokio::time::timeout(wait, this.inner.closing.cancelled()).await.is_ok();
-                // Through the single flight, so that no refresh starts beside it.
-                let written = this.refresh(&id, spent, Why::Expiry).await;
-                match written {
-                    Ok(()) => return,
-                    Err(failure) if closing => {
-                        tracing::error!(%failure, "shutting down with a refreshed token that the database did not take");
-                        return;
-                    }
-                    Err(_) => wait = (wait * 2).min(Duration::from_secs(5)),
-                }
-            }
-        };
-        self.inner.tracker.spawn(retry);
-    }
+/// Host, process, and what no other process has.
+fn owner() -> String {
+    let host = gethostname::gethostname().to_string_lossy().into_owned();
+    format!("{host}/{}/{}", std::process::id(), uuid::Uuid::new_v4().simple())
 }
 
 fn needs_login(credential: &Credential) -> bool {
@@ -291,10 +255,24 @@ pub(crate) fn can_refresh(credential: &Credential, origin: &str) -> Result<(), S
     if credential.borrowed {
         return Err("it is borrowed: its other holder refreshes it; import it again for its newer token".to_owned());
     }
+    if credential.exported_at.is_some() {
+        return Err(
+            "its ownership was given up by an export, and the other program refreshes it; import it again, or \
+             log in, to take it back"
+                .to_owned(),
+        );
+    }
     if !issued_by(credential, origin) {
         let issuer = credential.issuer.as_deref().unwrap_or("an unknown issuer");
         return Err(format!(
             "it was issued by {issuer}, and a refresh token goes to no other origin than its issuer's"
+        ));
+    }
+    if credential.unconfirmed {
+        return Err(format!(
+            "it was restored from a backup, and its refresh token may be spent by now; if nothing else has used it \
+             since, run `switchboard credentials confirm {}`",
+            credential.label
         ));
     }
     match credential.secrets.refresh() {

@@ -22,6 +22,8 @@ pub(crate) struct Note {
     pub(crate) cause: String,
     /// Unix milliseconds before which it is not refreshed again.
     pub(crate) retry_at_ms: i64,
+    /// Unix milliseconds at which its refresh first failed; 0 if it did not.
+    pub(crate) since_ms: i64,
     /// Failures in a row.
     strikes: u32,
 }
@@ -41,7 +43,7 @@ impl Notes {
     }
 
     fn change(&self, id: &str, version: i32, change: impl FnOnce(&mut Note)) {
-        let fresh = || Note { version, rejected: false, cause: String::new(), retry_at_ms: 0, strikes: 0 };
+        let fresh = || Note { version, rejected: false, cause: String::new(), retry_at_ms: 0, since_ms: 0, strikes: 0 };
         let mut notes = self.lock();
         let note = notes.entry(id.to_owned()).or_insert_with(fresh);
         if note.version != version {
@@ -55,11 +57,23 @@ impl Notes {
         self.change(id, version, |note| note.rejected = true);
     }
 
-    /// A refresh of this version failed for now.
-    pub(crate) fn failed(&self, id: &str, version: i32, cause: &str, retry_after: Option<f64>, now_ms: i64) {
+    /// A refresh of this version failed for now. `earlier` failures in a row are on record from before.
+    pub(crate) fn failed(
+        &self,
+        id: &str,
+        version: i32,
+        cause: &str,
+        retry_after: Option<f64>,
+        now_ms: i64,
+        earlier: u32,
+    ) {
         self.change(id, version, |note| {
+            note.strikes = note.strikes.max(earlier);
             let own = FIRST_MS.saturating_mul(1 << note.strikes.min(10)).min(MOST_MS);
             let asked = retry_after.map_or(0, |seconds| (seconds * 1000.0) as i64).min(MOST_ASKED_MS);
+            if note.strikes == 0 {
+                note.since_ms = now_ms;
+            }
             note.strikes = note.strikes.saturating_add(1);
             note.retry_at_ms = now_ms.saturating_add(own.max(asked));
             cause.clone_into(&mut note.cause);
@@ -81,15 +95,17 @@ mod tests {
         let notes = Notes::default();
         let waits: Vec<i64> = (0..7)
             .map(|_| {
-                notes.failed("c", 1, "down", None, 0);
+                notes.failed("c", 1, "down", None, 0, 0);
                 notes.get("c", 1).expect("noted").retry_at_ms
             })
             .collect();
         assert_eq!(waits, [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
         assert_eq!(notes.get("c", 2), None);
-        notes.failed("c", 2, "down", Some(45.0), 0);
+        notes.failed("c", 2, "down", Some(45.0), 0, 0);
         assert_eq!(notes.get("c", 2).expect("noted").retry_at_ms, 45_000);
-        notes.failed("c", 3, "down", Some(f64::MAX), 0);
+        notes.failed("c", 3, "down", Some(f64::MAX), 0, 0);
         assert_eq!(notes.get("c", 3).expect("noted").retry_at_ms, MOST_ASKED_MS);
+        notes.failed("c", 4, "down", None, 0, 3);
+        assert_eq!(notes.get("c", 4).expect("noted").retry_at_ms, 8_000, "those before a restart count");
     }
 }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::intent::RefreshRecord;
+
 /// What kind of secret it is, and so who is billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -100,6 +102,15 @@ impl Secrets {
         }
     }
 
+    /// All but the refresh token.
+    pub(crate) fn without_refresh(&self) -> Self {
+        let mut rest = self.clone();
+        if let Self::Present { refresh, .. } = &mut rest {
+            *refresh = None;
+        }
+        rest
+    }
+
     /// True if both hold the same secrets.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         match (self, other) {
@@ -122,8 +133,8 @@ pub(crate) fn equal(a: &Option<SecretString>, b: &Option<SecretString>) -> bool 
     }
 }
 
-/// A credential to be stored.
-#[derive(Clone, Debug)]
+/// A credential to be stored. `Debug` shows neither its secrets nor the unknown fields, which may hold some too.
+#[derive(Clone)]
 pub(crate) struct NewCredential {
     /// The label it would like; one that is taken gets a number.
     pub(crate) label: String,
@@ -161,6 +172,18 @@ pub(crate) struct NewCredential {
     pub(crate) profile: Option<String>,
 }
 
+impl fmt::Debug for NewCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewCredential")
+            .field("label", &self.label)
+            .field("provider", &self.provider)
+            .field("kind", &self.kind)
+            .field("source", &self.source)
+            .field("secrets", &self.secrets)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What became of a [`NewCredential`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Upserted {
@@ -172,6 +195,8 @@ pub(crate) enum Upserted {
     Unchanged,
     /// The same login is here with newer tokens, which stay.
     KeptNewer,
+    /// The same login is here and is ours to refresh: nothing was borrowed.
+    KeptOwned,
 }
 
 /// Why a credential is not used until it has a newer version.
@@ -214,6 +239,12 @@ pub(crate) struct Rest {
     pub(crate) model: Option<String>,
     /// Why.
     pub(crate) kind: RestKind,
+    /// Length in seconds of the window that is used up; 0 where there is none, or it is not known.
+    pub(crate) window_s: i32,
+    /// Id of the limit that was met, e.g. `codex`; empty where there is none, or it is not known.
+    pub(crate) limit: String,
+    /// Unix milliseconds at which the limit was last met.
+    pub(crate) began_ms: i64,
     /// Unix milliseconds at which it ends.
     pub(crate) until_ms: i64,
 }
@@ -268,6 +299,12 @@ pub(crate) struct Credential {
     pub(crate) latch: Option<Latch>,
     /// Its rests, those that have ended included.
     pub(crate) rests: Vec<Rest>,
+    /// What is on record about its refreshing.
+    pub(crate) refresh: RefreshRecord,
     /// Its secrets.
     pub(crate) secrets: Secrets,
+    /// Unix seconds at which its ownership was given up by an export: never refreshed by us since.
+    pub(crate) exported_at: Option<i64>,
+    /// True if it came from a backup and nobody has said yet that its refresh token is unspent: it is not refreshed.
+    pub(crate) unconfirmed: bool,
 }

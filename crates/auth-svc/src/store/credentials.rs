@@ -1,11 +1,13 @@
 //! Reading credentials, and the changes that a refresh, a latch or an operator makes to them.
 
 use secrecy::SecretString;
-use sqlx::SqliteExecutor;
+use sqlx::{Sqlite, SqliteExecutor, Transaction};
 
 pub(crate) use super::credential::*;
+use super::intent::{Intent, RefreshFailure, TokenHash};
 use super::rows::{ACCESS, CredentialRow, ID_TOKEN, REFRESH, select_credentials};
 use super::{Store, StoreError};
+use crate::vault::VaultError;
 
 /// What a refresh brought. What is absent keeps its old value.
 #[derive(Clone, Debug)]
@@ -29,7 +31,12 @@ pub(crate) struct RefreshedTokens {
 impl Store {
     /// All credentials of a provider (`None`: of every provider), in the order in which they are tried.
     pub(crate) async fn list_credentials(&self, provider: Option<&str>) -> Result<Vec<Credential>, StoreError> {
-        self.list_with(self.readers(), provider).await
+        let mut rows = self.rows(self.readers(), provider).await?;
+        if rows.iter().any(|row| self.is_foreign(row)) {
+            self.reread_key().await?;
+            rows = self.rows(self.readers(), provider).await?;
+        }
+        rows.into_iter().map(|row| self.credential(row)).collect()
     }
 
     pub(super) async fn list_with(
@@ -37,24 +44,35 @@ impl Store {
         executor: impl SqliteExecutor<'_>,
         provider: Option<&str>,
     ) -> Result<Vec<Credential>, StoreError> {
-        let sql = select_credentials!("WHERE ?2 IS NULL OR provider = ?2 ORDER BY provider, position, id");
-        let rows: Vec<CredentialRow> = sqlx::query_as(sql)
-            .bind(self.clock().now_ms())
-            .bind(provider)
-            .fetch_all(executor)
-            .await
-            .map_err(self.failed())?;
+        let rows = self.rows(executor, provider).await?;
         rows.into_iter().map(|row| self.credential(row)).collect()
     }
 
-    async fn find(&self, id: &str, label: &str) -> Result<Option<Credential>, StoreError> {
-        let row: Option<CredentialRow> = sqlx::query_as(select_credentials!("WHERE id = ?2 OR label = ?3 LIMIT 1"))
+    async fn rows(
+        &self,
+        executor: impl SqliteExecutor<'_>,
+        provider: Option<&str>,
+    ) -> Result<Vec<CredentialRow>, StoreError> {
+        let sql = select_credentials!("WHERE ?2 IS NULL OR provider = ?2 ORDER BY provider, position, id");
+        sqlx::query_as(sql).bind(self.clock().now_ms()).bind(provider).fetch_all(executor).await.map_err(self.failed())
+    }
+
+    async fn found(&self, id: &str, label: &str) -> Result<Option<CredentialRow>, StoreError> {
+        sqlx::query_as(select_credentials!("WHERE id = ?2 OR label = ?3 LIMIT 1"))
             .bind(self.clock().now_ms())
             .bind(id)
             .bind(label)
             .fetch_optional(self.readers())
             .await
-            .map_err(self.failed())?;
+            .map_err(self.failed())
+    }
+
+    async fn find(&self, id: &str, label: &str) -> Result<Option<Credential>, StoreError> {
+        let mut row = self.found(id, label).await?;
+        if row.as_ref().is_some_and(|row| self.is_foreign(row)) {
+            self.reread_key().await?;
+            row = self.found(id, label).await?;
+        }
         row.map(|row| self.credential(row)).transpose()
     }
 
@@ -73,18 +91,6 @@ impl Store {
         self.find(name, name).await?.ok_or_else(|| StoreError::NotFound(format!("there is no credential {name:?}")))
     }
 
-    /// The unknown fields that were imported with a credential.
-    #[cfg(test)]
-    pub(crate) async fn extra(&self, id: &str) -> Result<Option<serde_json::Value>, StoreError> {
-        let row: Option<CredentialRow> = sqlx::query_as(select_credentials!("WHERE id = ?2"))
-            .bind(0)
-            .bind(id)
-            .fetch_optional(self.readers())
-            .await
-            .map_err(self.failed())?;
-        Ok(row.and_then(|row| self.open_extra(&row)))
-    }
-
     /// Forgets a credential.
     pub(crate) async fn remove_credential(&self, id: &str) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
@@ -92,54 +98,38 @@ impl Store {
         tx.commit().await.map_err(self.failed())
     }
 
-    /// Puts a provider's credentials into this order; those not named follow in their old one.
-    pub(crate) async fn set_order(&self, provider: &str, labels: &[String]) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        let current: Vec<String> =
-            sqlx::query_scalar("SELECT label FROM credentials WHERE provider = ? ORDER BY position, id")
-                .bind(provider)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(self.failed())?;
-        if let Some(unknown) = labels.iter().find(|label| !current.contains(label)) {
-            let message = format!("provider {provider} has no credential {unknown:?}; it has: {}", current.join(", "));
-            return Err(StoreError::NotFound(message));
-        }
-        let rest = current.iter().filter(|label| !labels.contains(label));
-        for (position, label) in (0i64..).zip(labels.iter().chain(rest)) {
-            sqlx::query("UPDATE credentials SET position = ? WHERE label = ?")
-                .bind(position)
-                .bind(label)
-                .execute(&mut *tx)
-                .await
-                .map_err(self.failed())?;
-        }
-        tx.commit().await.map_err(self.failed())
-    }
-
-    /// Stores what a refresh of version `spent` brought; durable when this returns. `false`: the credential has another
-    /// version by now (a new login) or is gone, and nothing was changed.
+    /// Stores what a refresh brought, and ends it; durable when this returns. It is stored if the refresh token here is
+    /// still the one that was spent, whoever holds the lease now: nobody else has what comes after it. `problem` says
+    /// what is wrong with what it brought. Gives the new version; `None`: there is another login by now, or none.
     pub(crate) async fn store_refreshed(
         &self,
-        id: &str,
-        spent: i32,
+        intent: &Intent,
         tokens: &RefreshedTokens,
-    ) -> Result<bool, StoreError> {
-        let access = self.seal_secret(id, ACCESS, &tokens.access)?;
-        let refresh = self.seal_secret(id, REFRESH, &tokens.refresh)?;
-        let id_token = self.seal_secret(id, ID_TOKEN, &tokens.id_token)?;
+        problem: Option<&RefreshFailure>,
+    ) -> Result<Option<i32>, StoreError> {
+        let id = intent.id.as_str();
         let mut tx = self.write().await?;
-        let changed = sqlx::query(
+        let access = self.seal_secret(&tx, id, ACCESS, &tokens.access)?;
+        let refresh = self.seal_secret(&tx, id, REFRESH, &tokens.refresh)?;
+        let id_token = self.seal_secret(&tx, id, ID_TOKEN, &tokens.id_token)?;
+        let Some(version) = self.version_if_spent(&mut tx, intent).await? else {
+            self.free_turn(&mut tx, intent).await?;
+            tx.commit().await.map_err(self.failed())?;
+            return Ok(None);
+        };
+        self.note_spent(&mut tx, id, version, tokens.refresh.as_ref()).await?;
+        let version = version.saturating_add(1);
+        sqlx::query(
             "UPDATE credentials SET
                 access_expires_at = CASE WHEN ?3 IS NULL THEN access_expires_at ELSE ?6 END,
                 access_token = coalesce(?3, access_token), refresh_token = coalesce(?4, refresh_token),
                 id_token = coalesce(?5, id_token), plan = coalesce(?7, plan), email = coalesce(?8, email),
-                last_refresh = ?9, recovery_version = CASE WHEN ?10 THEN ?2 + 1 ELSE NULL END, version = ?2 + 1,
+                last_refresh = ?9, recovery_version = CASE WHEN ?10 THEN ?2 ELSE NULL END, version = ?2,
                 latch = NULL, latch_version = NULL, latch_detail = NULL
-             WHERE id = ?1 AND version = ?2",
+             WHERE id = ?1",
         )
         .bind(id)
-        .bind(spent)
+        .bind(version)
         .bind(access)
         .bind(refresh)
         .bind(id_token)
@@ -150,10 +140,44 @@ impl Store {
         .bind(tokens.recovery)
         .execute(&mut *tx)
         .await
-        .map_err(self.failed())?
-        .rows_affected();
+        .map_err(self.failed())?;
+        // Also that of somebody who has taken over meanwhile: the token it is about is no longer here.
+        sqlx::query("DELETE FROM refresh_intents WHERE credential_id = ? AND spent_hash = ?")
+            .bind(id)
+            .bind(intent.spent.as_bytes())
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?;
+        self.free_turn(&mut tx, intent).await?;
+        self.note_failure(&mut tx, intent, version, problem).await?;
         tx.commit().await.map_err(self.failed())?;
-        Ok(changed == 1)
+        self.changed().notify_one();
+        Ok(Some(version))
+    }
+
+    /// The version that stands here now, if its refresh token is the one that `intent` spends. Compared by what the
+    /// row holds and not by a column beside it, which every writer of tokens would have to keep in step.
+    async fn version_if_spent(
+        &self,
+        tx: &mut Transaction<'_, Sqlite>,
+        intent: &Intent,
+    ) -> Result<Option<i32>, StoreError> {
+        let row: Option<(i32, Option<Vec<u8>>)> =
+            sqlx::query_as("SELECT version, refresh_token FROM credentials WHERE id = ?")
+                .bind(&intent.id)
+                .fetch_optional(&mut **tx)
+                .await
+                .map_err(self.failed())?;
+        let Some((version, sealed)) = row else { return Ok(None) };
+        let stored = sealed.map(|sealed| self.vault().open(self.place(&intent.id, REFRESH), &sealed)).transpose();
+        let same = match stored {
+            Ok(stored) => stored.is_some_and(|stored| TokenHash::of_plain(&stored) == intent.spent),
+            // It is sound, and may be what came after ours: only its key can tell.
+            Err(cause @ VaultError::OtherKey(_)) => return Err(self.vault_error(&intent.id, REFRESH, cause)),
+            // A row that is damaged is mended by what we have, unless it is of a later login.
+            Err(_) => version == intent.version,
+        };
+        Ok(same.then_some(version))
     }
 
     /// Latches one version of a credential. `false`: it has another version by now.
@@ -178,6 +202,38 @@ impl Store {
         .map_err(self.failed())?
         .rows_affected();
         tx.commit().await.map_err(self.failed())?;
+        Ok(changed == 1)
+    }
+
+    /// Forgets a rejection by the upstream, for a credential that could not be refreshed then and can be now.
+    pub(super) async fn lift_rejection(&self, tx: &mut Transaction<'_, Sqlite>, id: &str) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE credentials SET latch = NULL, latch_version = NULL, latch_detail = NULL
+             WHERE id = ? AND latch = 'rejected'",
+        )
+        .bind(id)
+        .execute(&mut **tx)
+        .await
+        .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// Permits the refresh of a restored credential. A rejection that only a refresh can end is forgotten with it.
+    /// `false`: it needed no confirmation, and nothing was changed.
+    pub(crate) async fn confirm_credential(&self, id: &str) -> Result<bool, StoreError> {
+        let mut tx = self.write().await?;
+        let changed = sqlx::query("UPDATE credentials SET unconfirmed = 0 WHERE id = ? AND unconfirmed = 1")
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?
+            .rows_affected();
+        if changed == 1 {
+            self.lift_rejection(&mut tx, id).await?;
+        }
+        tx.commit().await.map_err(self.failed())?;
+        // From now on it may be refreshed.
+        self.changed().notify_one();
         Ok(changed == 1)
     }
 }

@@ -13,20 +13,35 @@ use domain::Clock;
 use service_kit::SecretKey;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 
-use super::{Store, cause};
+use super::error::is_damage;
+use super::{Store, cause, copy, meta};
 use crate::error::BuildError;
 use crate::vault::{Place, Vault};
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// First bytes of every SQLite file.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Connections that read.
 const READERS: u32 = 4;
-const CANARY: Place<'static> = Place { table: "vault_canary", row: "1", column: "sealed" };
-const CANARY_TEXT: &[u8] = b"switchboard";
+/// Longest wait for a connection: a hundred calls at once on a slow machine are no failed database, and a caller with less
+/// patience leaves the queue by itself.
+const QUEUED: Duration = Duration::from_secs(60);
+pub(super) const CANARY: Place<'static> = Place { table: "vault_canary", row: "1", column: "sealed" };
+pub(super) const CANARY_TEXT: &[u8] = b"switchboard";
+
+/// The keys that a database may have.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    /// The one that it should have.
+    pub(crate) current: SecretKey,
+    /// The one that it has if a change of keys was cut off after its commit.
+    pub(crate) next: Option<SecretKey>,
+    /// Where they come from, for a person.
+    pub(crate) source: String,
+}
 
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -36,6 +51,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         // A rotated refresh token that a power cut takes back is a login lost.
         .synchronous(SqliteSynchronous::Full)
+        // What was replaced or removed is wiped from the file, too: it may be a secret under a key that has leaked.
+        .pragma("secure_delete", "ON")
         .busy_timeout(Duration::from_secs(5))
 }
 
@@ -44,10 +61,22 @@ fn options(path: &Path) -> SqliteConnectOptions {
 fn lasting(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(QUEUED)
         .test_before_acquire(false)
         .idle_timeout(None)
         .max_lifetime(None)
+        .before_acquire(|connection, _| Box::pin(sound(connection)))
+}
+
+/// After a write that the disk did not take, SQLite has ended the transaction by itself, and sqlx counts on it still: no
+/// transaction would ever begin on this connection again. `false` replaces it.
+async fn sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
+    // A rollback may be under way; this comes after it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn writer(path: &Path) -> Result<SqlitePool, sqlx::Error> {
@@ -67,7 +96,7 @@ where
         remove(&unfinished);
     }
     made?;
-    open(path, key, "its key", clock).await
+    open(path, Keys { current: key, next: None, source: "its key".to_owned() }, clock).await
 }
 
 async fn make<F>(path: &Path, unfinished: &Path, key: SecretKey, clock: Clock, fill: F) -> Result<(), BuildError>
@@ -85,7 +114,8 @@ where
     })?;
     let vault = Vault::new(key);
     write_canary(&pool, &vault).await.map_err(failed)?;
-    let store = Store::new(pool.clone(), pool, vault, unfinished.to_owned(), clock);
+    let database_id = meta::database_id(&pool).await.map_err(|error| failed(cause(&error)))?;
+    let store = Store::new(pool.clone(), pool, vault, unfinished.to_owned(), clock, database_id);
     let filled = fill(&store).await;
     store.close().await;
     filled?;
@@ -113,8 +143,9 @@ async fn write_canary(pool: &SqlitePool, vault: &Vault) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens the database at `path`, which exists. `key_source` names where the key comes from.
-pub(crate) async fn open(path: &Path, key: SecretKey, key_source: &str, clock: Clock) -> Result<Store, BuildError> {
+/// Opens the database at `path`, which exists. If a change of keys was cut off, it is brought to its end here, as far as
+/// the database is concerned: `Store::key_id` tells which of the keys it has.
+pub(crate) async fn open(path: &Path, keys: Keys, clock: Clock) -> Result<Store, BuildError> {
     check_file(path)?;
     let name = path.display().to_string();
     let failed = |error: sqlx::Error| database_error(&name, &error);
@@ -124,11 +155,26 @@ pub(crate) async fn open(path: &Path, key: SecretKey, key_source: &str, clock: C
     if verdict != "ok" {
         return Err(BuildError::Corrupt { path: name, cause: verdict });
     }
-    let vault = Vault::new(key);
-    check_canary(&pool, &vault, &name, key_source).await?;
-    migrate(&pool, &name).await?;
+    let vault = Vault::new(keys.current);
+    let changing = keys.next.is_some();
+    if let Some(next) = keys.next {
+        vault.learn(next);
+    }
+    check_canary(&pool, &vault, &name, &keys.source).await?;
+    let migrated = migrate(&pool, path, &vault.key_id()).await;
+    if migrated.is_err() {
+        // Whoever is told to move the file away must not race with this connection's end.
+        pool.close().await;
+    }
+    migrated?;
+    let database_id = meta::database_id(&pool).await.map_err(failed)?;
     let readers = lasting(READERS).connect_with(options(path).pragma("query_only", "ON")).await.map_err(failed)?;
-    Ok(Store::new(pool, readers, vault, path.to_owned(), clock))
+    let store = Store::new(pool, readers, vault, path.to_owned(), clock, database_id);
+    if changing {
+        let left = store.seal_leftovers().await;
+        left.map_err(|error| BuildError::Open { path: name, cause: error.to_string() })?;
+    }
+    Ok(store)
 }
 
 /// Is it a database at all? Nothing is written to a file that is not.
@@ -167,12 +213,12 @@ async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &str, key_source: 
         .ok_or_else(foreign)?;
     let key_id: String = row.try_get("key_id").map_err(failed)?;
     let sealed: Vec<u8> = row.try_get("sealed").map_err(failed)?;
-    if key_id != vault.key_id() {
+    if !vault.switch_to(&key_id) {
         return Err(BuildError::WrongKey {
             path: path.to_owned(),
             database_key: key_id,
             key_source: key_source.to_owned(),
-            key: vault.key_id().to_owned(),
+            key: vault.key_id(),
         });
     }
     match vault.open(CANARY, &sealed) {
@@ -181,23 +227,30 @@ async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &str, key_source: 
     }
 }
 
-async fn migrate(pool: &SqlitePool, path: &str) -> Result<(), BuildError> {
+async fn migrate(pool: &SqlitePool, path: &Path, key_id: &str) -> Result<(), BuildError> {
+    let name = path.display().to_string();
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let present: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version DESC")
+        .fetch_all(pool)
+        .await
+        .map_err(|error| database_error(&name, &error))?;
+    let unknown = |version: &i64| MIGRATIONS.iter().all(|migration| migration.version != *version);
+    if let Some(version) = present.into_iter().find(unknown) {
+        let way_back = copy::way_back(path, known, key_id).await;
+        return Err(BuildError::NewerSchema { path: name, version, known, way_back });
+    }
+    copy::before_migration(pool, path, &MIGRATIONS).await?;
     MIGRATIONS.run(pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => BuildError::NewerSchema { path: path.to_owned(), version },
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_error(path, &error),
-        other => BuildError::Corrupt { path: path.to_owned(), cause: other.to_string() },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_error(&name, &error),
+        other => BuildError::Corrupt { path: name, cause: other.to_string() },
     })
 }
 
 /// Damage is told from everything else: what is damaged needs a backup, the rest needs a working disk.
-fn database_error(path: &str, error: &sqlx::Error) -> BuildError {
-    let text = cause(error);
-    let damaged = ["file is not a database", "malformed", "disk image", "unsupported file format"];
-    if damaged.iter().any(|mark| text.contains(mark)) {
-        BuildError::Corrupt { path: path.to_owned(), cause: text }
-    } else {
-        BuildError::Open { path: path.to_owned(), cause: text }
-    }
+pub(super) fn database_error(path: &str, error: &sqlx::Error) -> BuildError {
+    let cause = cause(error);
+    let path = path.to_owned();
+    if is_damage(&cause) { BuildError::Corrupt { path, cause } } else { BuildError::Open { path, cause } }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

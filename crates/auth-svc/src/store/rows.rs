@@ -1,9 +1,10 @@
 //! Between rows and credentials.
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::FromRow;
+use sqlx::{FromRow, Sqlite, Transaction};
 
 use super::credential::{Credential, Latch, Rest, Secrets};
+use super::intent::{Failing, IntentRow, RefreshRecord, TokenHash};
 use super::{Store, StoreError};
 use crate::vault::{Place, VaultError};
 
@@ -37,8 +38,6 @@ pub(super) struct CredentialRow {
     refresh_token: Option<Vec<u8>>,
     id_token: Option<Vec<u8>>,
     api_key: Option<Vec<u8>>,
-    #[cfg(test)]
-    extra: Option<Vec<u8>>,
     undecryptable: Option<String>,
     access_expires_at: Option<i64>,
     last_refresh: Option<i64>,
@@ -46,7 +45,11 @@ pub(super) struct CredentialRow {
     latch: Option<String>,
     latch_version: Option<i32>,
     latch_detail: Option<String>,
+    unconfirmed: bool,
     rests: String,
+    failing: Option<String>,
+    intent: Option<String>,
+    exported_at: Option<i64>,
 }
 
 /// The statement that reads [`CredentialRow`]s: rests that have not ended at `?1` (Unix milliseconds) come along as JSON,
@@ -54,8 +57,12 @@ pub(super) struct CredentialRow {
 macro_rules! select_credentials {
     ($rest:literal) => {
         concat!(
-            "SELECT credentials.*, (SELECT json_group_array(json_array(model, rests.kind, until_ms)) FROM rests
-                WHERE credential_id = credentials.id AND until_ms > ?1) AS rests FROM credentials ",
+            "SELECT credentials.*, (SELECT json_group_array(json_array(model, rests.kind, until_ms, window_s, limit_id, began_ms))
+                FROM rests WHERE credential_id = credentials.id AND until_ms > ?1) AS rests,
+                (SELECT json_array(refresh_state.version, since_ms, failures, cause, next_ms) FROM refresh_state
+                WHERE credential_id = credentials.id) AS failing,
+                (SELECT json_array(hex(spent_hash), owner, state, started_ms, deadline_ms, doubt_ms, doubt_cause)
+                FROM refresh_intents WHERE credential_id = credentials.id) AS intent FROM credentials ",
             $rest
         )
     };
@@ -64,11 +71,28 @@ pub(super) use select_credentials;
 
 /// Rests from their JSON. A kind that this build does not know is one that a newer one has left: it is passed over.
 fn rests(json: &str) -> Result<Vec<Rest>, serde_json::Error> {
-    let rows: Vec<(String, String, i64)> = serde_json::from_str(json)?;
-    let rest = |(model, kind, until_ms): (String, String, i64)| {
-        Some(Rest { model: (!model.is_empty()).then_some(model), kind: kind.parse().ok()?, until_ms })
+    type Row = (String, String, i64, i32, String, i64);
+    let rows: Vec<Row> = serde_json::from_str(json)?;
+    let rest = |(model, kind, until_ms, window_s, limit, began_ms): Row| {
+        let model = (!model.is_empty()).then_some(model);
+        Some(Rest { model, kind: kind.parse().ok()?, window_s, limit, began_ms, until_ms })
     };
     Ok(rows.into_iter().filter_map(rest).collect())
+}
+
+/// What is on record about the refreshing of `version`, whose refresh token is `token`.
+fn refresh_record(
+    row: &CredentialRow,
+    token: Option<&SecretString>,
+    now_ms: i64,
+) -> Result<RefreshRecord, serde_json::Error> {
+    let failing: Option<(i32, i64, u32, String, i64)> = row.failing.as_deref().map(serde_json::from_str).transpose()?;
+    let failing = failing.filter(|(version, ..)| *version == row.version);
+    let intent = row.intent.as_deref().map(IntentRow::from_json).transpose()?;
+    Ok(RefreshRecord {
+        failing: failing.map(|(_, since_ms, failures, cause, next_ms)| Failing { since_ms, failures, cause, next_ms }),
+        doubt: intent.zip(token).and_then(|(intent, token)| intent.doubt(TokenHash::of(token), now_ms)),
+    })
 }
 
 impl Store {
@@ -76,25 +100,34 @@ impl Store {
         Place { table: TABLE, row, column }
     }
 
-    pub(super) fn seal(&self, row: &str, column: &'static str, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+    /// Asks for the transaction that writes the value: one that is sealed before it has begun may be sealed with a key
+    /// that is changed meanwhile.
+    pub(super) fn seal(
+        &self,
+        _writer: &Transaction<'_, Sqlite>,
+        row: &str,
+        column: &'static str,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
         self.vault().seal(self.place(row, column), plain).map_err(|cause| self.vault_error(row, column, cause))
     }
 
     /// Seals what is there; `None` stays `None`.
     pub(super) fn seal_secret(
         &self,
+        writer: &Transaction<'_, Sqlite>,
         row: &str,
         column: &'static str,
         secret: &Option<SecretString>,
     ) -> Result<Option<Vec<u8>>, StoreError> {
-        secret.as_ref().map(|s| self.seal(row, column, s.expose_secret().as_bytes())).transpose()
+        secret.as_ref().map(|s| self.seal(writer, row, column, s.expose_secret().as_bytes())).transpose()
     }
 
-    fn vault_error(&self, row: &str, column: &'static str, cause: VaultError) -> StoreError {
+    pub(super) fn vault_error(&self, row: &str, column: &'static str, cause: VaultError) -> StoreError {
         StoreError::Vault { path: self.path().display().to_string(), table: TABLE, row: row.to_owned(), column, cause }
     }
 
-    fn open_secret(
+    pub(super) fn open_secret(
         &self,
         row: &str,
         column: &'static str,
@@ -109,11 +142,10 @@ impl Store {
         Ok(Some(SecretString::from(text)))
     }
 
-    /// The unknown fields that came with a credential; `null` for none.
-    #[cfg(test)]
-    pub(super) fn open_extra(&self, row: &CredentialRow) -> Option<serde_json::Value> {
-        let Some(sealed) = &row.extra else { return Some(serde_json::Value::Null) };
-        serde_json::from_slice(&self.vault().open(self.place(&row.id, EXTRA), sealed).ok()?).ok()
+    /// True if a secret of this row was sealed with a key that this process does not know.
+    pub(super) fn is_foreign(&self, row: &CredentialRow) -> bool {
+        let sealed = [&row.access_token, &row.refresh_token, &row.id_token, &row.api_key];
+        sealed.into_iter().flatten().any(|sealed| self.vault().is_foreign(sealed))
     }
 
     /// A credential from its row. Secrets that do not open are an undecryptable credential, not an error.
@@ -134,6 +166,8 @@ impl Store {
             _ => None,
         };
         let rests = rests(&row.rests).map_err(|error| broken(error.to_string()))?;
+        let refresh = refresh_record(&row, secrets.refresh(), self.clock().now_ms());
+        let refresh = refresh.map_err(|error| broken(error.to_string()))?;
         Ok(Credential {
             kind: row.kind.parse().map_err(broken)?,
             source: row.source.parse().map_err(broken)?,
@@ -155,7 +189,10 @@ impl Store {
             recovery_version: row.recovery_version,
             latch,
             rests,
+            refresh,
             secrets,
+            exported_at: row.exported_at,
+            unconfirmed: row.unconfirmed,
         })
     }
 

@@ -1,39 +1,97 @@
-//! Taking a credential in: the same login is updated and gets no twin, and newer tokens are never replaced by older
-//! ones, since the older refresh token is spent.
+//! Taking credentials in: the same login is updated and gets no twin, and newer tokens are never replaced by older
+//! ones, since the older refresh token is spent. What comes in together is stored together, or not at all.
 
-use secrecy::ExposeSecret;
 use sqlx::{Sqlite, Transaction};
 
-use super::credential::{Credential, Kind, NewCredential, Secrets, Upserted, equal};
+use super::credential::{Credential, NewCredential, Secrets, Upserted};
+use super::intent::TokenHash;
 use super::rows::{ACCESS, API_KEY, EXTRA, ID_TOKEN, REFRESH};
+use super::same_login::{
+    completed, expiry, free_label, keeps, metadata_differs, same_login, same_refresh_token, stays_ours,
+    stays_unconfirmed,
+};
 use super::{Store, StoreError};
-use crate::jwt::unverified_claims;
+
+/// Credentials being taken in. All of it is stored by [`Intake::finish`], and none of it without.
+pub(crate) struct Intake<'a> {
+    store: &'a Store,
+    tx: Transaction<'static, Sqlite>,
+}
+
+impl Intake<'_> {
+    /// All credentials as they stand by now.
+    pub(crate) async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError> {
+        self.store.list_with(&mut *self.tx, None).await
+    }
+
+    /// Stores a credential, or updates the one that is the same login. Returns the label under which it stands.
+    pub(crate) async fn take(&mut self, new: &NewCredential) -> Result<(String, Upserted), StoreError> {
+        let known = self.credentials().await?;
+        if let Some(old) = self.spent(&known, new).await? {
+            let what = if stays_ours(old, new) { Upserted::KeptOwned } else { Upserted::KeptNewer };
+            return Ok((old.label.clone(), what));
+        }
+        let (store, tx) = (self.store, &mut self.tx);
+        let Some(old) = same_login(&known, new) else {
+            return Ok((store.insert(tx, &known, new).await?, Upserted::Created));
+        };
+        let new = &*completed(old, new);
+        let replaced = !old.secrets.same_as(&new.secrets);
+        let what = if stays_ours(old, new) {
+            Upserted::KeptOwned
+        } else if keeps(old, new) {
+            Upserted::KeptNewer
+        } else if replaced || metadata_differs(old, new) {
+            store.update(tx, old, new, replaced).await?;
+            Upserted::Updated
+        } else {
+            Upserted::Unchanged
+        };
+        Ok((old.label.clone(), what))
+    }
+
+    /// The credential that has spent, or replaced, the refresh token of `new`, and has another one by now.
+    async fn spent<'a>(
+        &mut self,
+        known: &'a [Credential],
+        new: &NewCredential,
+    ) -> Result<Option<&'a Credential>, StoreError> {
+        let Some(refresh) = new.secrets.refresh() else { return Ok(None) };
+        let Some(id) = self.store.spender(&mut self.tx, TokenHash::of(refresh)).await? else { return Ok(None) };
+        Ok(known.iter().find(|old| old.id == id && matches!(old.secrets, Secrets::Present { .. })))
+    }
+
+    /// Puts a provider's credentials into this order. `given`: somebody has given it to the other program, and it is in
+    /// force unless an operator has said how credentials are chosen here.
+    pub(crate) async fn order(&mut self, provider: &str, labels: &[String], given: bool) -> Result<(), StoreError> {
+        self.store.import_order(&mut self.tx, provider, labels, given).await
+    }
+
+    /// Makes it durable; a dry run undoes it.
+    pub(crate) async fn finish(self, dry_run: bool) -> Result<(), StoreError> {
+        let end = if dry_run { self.tx.rollback().await } else { self.tx.commit().await };
+        end.map_err(self.store.failed())?;
+        self.store.changed().notify_one();
+        Ok(())
+    }
+}
 
 impl Store {
-    /// Stores a credential, or updates the one that is the same login. `dry_run` changes nothing.
-    /// Returns the label under which it stands.
+    /// Begins to take credentials in. Nothing else is written meanwhile.
+    pub(crate) async fn intake(&self) -> Result<Intake<'_>, StoreError> {
+        Ok(Intake { store: self, tx: self.write().await? })
+    }
+
+    /// Takes one credential in; `dry_run` changes nothing. Returns the label under which it stands.
     pub(crate) async fn upsert_credential(
         &self,
         new: &NewCredential,
         dry_run: bool,
     ) -> Result<(String, Upserted), StoreError> {
-        let mut tx = self.write().await?;
-        let known = self.list_with(&mut *tx, None).await?;
-        let result = match same_login(&known, new) {
-            None => (self.insert(&mut tx, &known, new).await?, Upserted::Created),
-            Some(old) if keeps(old, new) => (old.label.clone(), Upserted::KeptNewer),
-            Some(old) => {
-                let replaced = !old.secrets.same_as(&new.secrets);
-                let what = if replaced || metadata_differs(old, new) { Upserted::Updated } else { Upserted::Unchanged };
-                if what == Upserted::Updated {
-                    self.update(&mut tx, old, new, replaced).await?;
-                }
-                (old.label.clone(), what)
-            }
-        };
-        let end = if dry_run { tx.rollback().await } else { tx.commit().await };
-        end.map_err(self.failed())?;
-        Ok(result)
+        let mut intake = self.intake().await?;
+        let taken = intake.take(new).await?;
+        intake.finish(dry_run).await?;
+        Ok(taken)
     }
 
     async fn insert(
@@ -58,7 +116,7 @@ impl Store {
         .execute(&mut **tx)
         .await
         .map_err(self.failed())?;
-        self.write_content(tx, &id, new, 1).await?;
+        self.write_content(tx, &id, new, 1, false).await?;
         Ok(label)
     }
 
@@ -70,8 +128,16 @@ impl Store {
         replaced: bool,
     ) -> Result<(), StoreError> {
         let version = if replaced { old.version.saturating_add(1) } else { old.version };
-        self.write_content(tx, &old.id, new, version).await?;
-        if replaced {
+        let unconfirmed = stays_unconfirmed(old, new);
+        self.write_content(tx, &old.id, new, version, unconfirmed).await?;
+        // A refresh may end what nobody here could end.
+        if (old.borrowed || old.exported_at.is_some()) && !new.borrowed && !unconfirmed {
+            self.lift_rejection(tx, &old.id).await?;
+        }
+        if replaced && !same_refresh_token(&old.secrets, &new.secrets) {
+            if let Some(spent) = old.secrets.refresh() {
+                self.insert_spent(tx, &old.id, TokenHash::of(spent)).await?;
+            }
             // A new login may be of a new plan: what the old one ran into says nothing about it.
             sqlx::query("DELETE FROM rests WHERE credential_id = ?")
                 .bind(&old.id)
@@ -82,12 +148,14 @@ impl Store {
         Ok(())
     }
 
+    /// A login of our own has no foreign name and no foreign fields: those of an import before it stay, for the way back.
     async fn write_content(
         &self,
         tx: &mut Transaction<'_, Sqlite>,
         id: &str,
         new: &NewCredential,
         version: i32,
+        unconfirmed: bool,
     ) -> Result<(), StoreError> {
         let none = Secrets::none();
         let (secrets, undecryptable) = match &new.secrets {
@@ -97,12 +165,13 @@ impl Store {
         let Secrets::Present { access, refresh, id_token, api_key } = secrets else { return Ok(()) };
         let extra = match &new.extra {
             serde_json::Value::Null => None,
-            extra => Some(self.seal(id, EXTRA, extra.to_string().as_bytes())?),
+            extra => Some(self.seal(tx, id, EXTRA, extra.to_string().as_bytes())?),
         };
         sqlx::query(
             "UPDATE credentials SET issuer = ?, client_id = ?, account_id = ?, email = ?, plan = ?, user_id = ?,
-                fedramp = ?, source = ?, profile = ?, borrowed = ?, version = ?, access_token = ?, refresh_token = ?,
-                id_token = ?, api_key = ?, extra = ?, undecryptable = ?, access_expires_at = ?, last_refresh = ?
+                fedramp = ?, source = ?, profile = coalesce(?, profile), borrowed = ?, version = ?, access_token = ?,
+                refresh_token = ?, id_token = ?, api_key = ?, extra = coalesce(?, extra), undecryptable = ?,
+                access_expires_at = ?, last_refresh = ?, exported_at = NULL, unconfirmed = ?
              WHERE id = ?",
         )
         .bind(&new.issuer)
@@ -116,14 +185,15 @@ impl Store {
         .bind(&new.profile)
         .bind(new.borrowed)
         .bind(version)
-        .bind(self.seal_secret(id, ACCESS, access)?)
-        .bind(self.seal_secret(id, REFRESH, refresh)?)
-        .bind(self.seal_secret(id, ID_TOKEN, id_token)?)
-        .bind(self.seal_secret(id, API_KEY, api_key)?)
+        .bind(self.seal_secret(tx, id, ACCESS, access)?)
+        .bind(self.seal_secret(tx, id, REFRESH, refresh)?)
+        .bind(self.seal_secret(tx, id, ID_TOKEN, id_token)?)
+        .bind(self.seal_secret(tx, id, API_KEY, api_key)?)
         .bind(extra)
         .bind(undecryptable)
         .bind(expiry(new))
         .bind(new.last_refresh)
+        .bind(unconfirmed)
         .bind(id)
         .execute(&mut **tx)
         .await
@@ -132,93 +202,5 @@ impl Store {
     }
 }
 
-/// The credential that is the same login as `new`.
-fn same_login<'a>(known: &'a [Credential], new: &NewCredential) -> Option<&'a Credential> {
-    let mut peers = known.iter().filter(|old| old.provider == new.provider && old.kind == new.kind);
-    let by_identity = |old: &&Credential| match (&new.secrets, new.kind) {
-        (Secrets::Undecryptable { .. }, _) => old.profile.is_some() && old.profile == new.profile,
-        (_, Kind::ApiKey) => same_api_key(&old.secrets, &new.secrets),
-        (_, Kind::OAuth) => same_refresh_token(&old.secrets, &new.secrets) || same_account(old, new),
-    };
-    peers.clone().find(by_identity).or_else(|| {
-        // What could not be opened last time, and can now.
-        peers.find(|old| {
-            matches!(old.secrets, Secrets::Undecryptable { .. }) && old.profile.is_some() && old.profile == new.profile
-        })
-    })
-}
-
-fn same_api_key(old: &Secrets, new: &Secrets) -> bool {
-    match (old, new) {
-        (Secrets::Present { api_key: old, .. }, Secrets::Present { api_key: new, .. }) => {
-            new.is_some() && equal(old, new)
-        }
-        _ => false,
-    }
-}
-
-/// One refresh token under two names would be spent twice, and that ends the login.
-fn same_refresh_token(old: &Secrets, new: &Secrets) -> bool {
-    match (old, new) {
-        (Secrets::Present { refresh: old, .. }, Secrets::Present { refresh: new, .. }) => {
-            new.is_some() && equal(old, new)
-        }
-        _ => false,
-    }
-}
-
-fn same_account(old: &Credential, new: &NewCredential) -> bool {
-    let email = |email: &Option<String>| email.as_ref().map(|email| email.to_lowercase());
-    let same_user = match (&old.user_id, &new.user_id) {
-        (Some(old), Some(new)) => Some(old == new),
-        _ => email(&old.email).zip(email(&new.email)).map(|(old, new)| old == new),
-    };
-    match (&old.account_id, &new.account_id) {
-        // One account may have several users, each with a login.
-        (Some(old), Some(new)) => old == new && same_user.unwrap_or(true),
-        // Without an account id only the user can tell, and without either the foreign name.
-        _ => {
-            same_user.unwrap_or_else(|| old.source == new.source && old.profile.is_some() && old.profile == new.profile)
-        }
-    }
-}
-
-/// Expiry of the new access token: what the token says, else what its file says.
-fn expiry(new: &NewCredential) -> Option<i64> {
-    let Secrets::Present { access: Some(access), .. } = &new.secrets else { return new.access_expires_at };
-    unverified_claims(access.expose_secret()).exp.or(new.access_expires_at)
-}
-
-/// True if what is here is newer than `new`, or works where `new` does not.
-fn keeps(old: &Credential, new: &NewCredential) -> bool {
-    match (&old.secrets, &new.secrets) {
-        (Secrets::Undecryptable { .. }, _) => false,
-        (Secrets::Present { .. }, Secrets::Undecryptable { .. }) => true,
-        _ if old.kind == Kind::ApiKey || old.secrets.same_as(&new.secrets) => false,
-        _ => match (old.access_expires_at, expiry(new)) {
-            (Some(old_exp), Some(new_exp)) if old_exp != new_exp => old_exp > new_exp,
-            _ => old.last_refresh.zip(new.last_refresh).is_some_and(|(old, new)| old > new),
-        },
-    }
-}
-
-fn metadata_differs(old: &Credential, new: &NewCredential) -> bool {
-    old.borrowed != new.borrowed
-        || old.issuer != new.issuer
-        || old.client_id != new.client_id
-        || old.account_id != new.account_id
-        || old.email != new.email
-        || old.plan != new.plan
-        || old.user_id != new.user_id
-        || old.fedramp != new.fedramp
-}
-
-/// `wanted`, or `wanted-2`, `wanted-3`, … where that is taken.
-fn free_label(known: &[Credential], wanted: &str) -> String {
-    let taken = |label: &str| known.iter().any(|c| c.label == label);
-    let wanted = if wanted.trim().is_empty() { "main" } else { wanted.trim() };
-    if !taken(wanted) {
-        return wanted.to_owned();
-    }
-    (2u32..).map(|n| format!("{wanted}-{n}")).find(|label| !taken(label)).unwrap_or_else(|| wanted.to_owned())
-}
+#[cfg(test)]
+mod tests;

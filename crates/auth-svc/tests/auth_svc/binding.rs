@@ -62,7 +62,11 @@ async fn lists_order_and_restrict() {
     assert_eq!(check(&[], &["b"]).await, expect("b", "a:not_allowed b:ok"));
     assert_eq!(check(&["a"], &["b"]).await, expect("", "a:not_allowed b:not_allowed"));
 
-    let order = pb::OrderCredentialsRequest { provider: "openai-codex".into(), credentials: vec!["b".into()] };
+    let order = pb::OrderCredentialsRequest {
+        provider: "openai-codex".into(),
+        credentials: vec!["b".into()],
+        by_session: false,
+    };
     peer.credentials().order_credentials(order).await.expect("ordered");
     assert_eq!(check(&[], &[]).await, expect("b", "b:ok a:ok"));
 }

@@ -6,6 +6,7 @@ use codex_sim::{AccountSpec, SimConfig};
 use domain::Reason;
 use proto::auth::v1 as pb;
 use service_kit::{failure_from_proto, failure_from_status};
+use sqlx::Connection as _;
 
 use crate::support::{Peer, Rig};
 
@@ -14,7 +15,11 @@ fn quick() -> SimConfig {
 }
 
 async fn start(peer: &Peer, label: Option<&str>) -> pb::StartLoginResponse {
-    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: label.map(str::to_owned) };
+    let request = pb::StartLoginRequest {
+        provider: "openai-codex".into(),
+        label: label.map(str::to_owned),
+        ..Default::default()
+    };
     peer.logins().start_login(request).await.expect("started").into_inner()
 }
 
@@ -62,13 +67,17 @@ async fn the_same_account_is_renewed_and_another_one_added() {
     assert_eq!(log_in(Some("work"), account("c", "c@example.com")).await, "work");
     let labels: Vec<(String, i32)> = peer.list().await.into_iter().map(|c| (c.label, c.version)).collect();
     assert_eq!(labels, [("main".into(), 2), ("b@example.com".into(), 1), ("work".into(), 1)]);
+    let recorded = peer.acts("login.complete").await;
+    let subjects: Vec<&str> = recorded.iter().map(|(_, subject, _)| subject.as_str()).collect();
+    assert_eq!(subjects, ["work", "b@example.com", "main", "main"], "newest first");
+    assert!(recorded.iter().all(|(_, _, outcome)| outcome == "ok"), "{recorded:?}");
 }
 
 #[tokio::test]
 async fn where_it_is_switched_off_the_setting_is_named() {
     let rig = Rig::with(SimConfig { device_login_enabled: false, ..quick() }).await;
     let peer = rig.start().await;
-    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None };
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None, ..Default::default() };
     let status = peer.logins().start_login(request).await.expect_err("refused");
     let failure = failure_from_status(&status, "auth-svc");
     assert!(failure.message.contains("not enabled"), "{failure}");
@@ -79,11 +88,21 @@ async fn where_it_is_switched_off_the_setting_is_named() {
 async fn a_challenge_is_called_one() {
     let rig = Rig::with(SimConfig { token_scenario: Some("challenge".parse().expect("known")), ..quick() }).await;
     let peer = rig.start().await;
-    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None };
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None, ..Default::default() };
     let status = peer.logins().start_login(request).await.expect_err("refused");
     let failure = failure_from_status(&status, "auth-svc");
     assert_eq!(failure.reason, Reason::IdentityUnavailable);
     assert!(failure.message.contains("challenge"), "{failure}");
+    // The same where only the last request meets it.
+    rig.sim.state().set_token_scenario("*", None);
+    let login = start(&peer, None).await;
+    rig.sim.state().approve_device(&login.user_code).expect("approved");
+    let account = SimConfig::default().default_account.account_id;
+    rig.sim.state().set_token_scenario(&account, Some("challenge".parse().expect("known")));
+    let (_, last) = last_step(&peer, &login.login_id).await;
+    let failure = failure_from_proto(&last.failure.expect("why"));
+    assert_eq!(failure.reason, Reason::IdentityUnavailable);
+    assert!(failure.message.contains("challenge page"), "{failure}");
 }
 
 #[tokio::test]
@@ -95,6 +114,8 @@ async fn a_code_that_nobody_enters_runs_out() {
     let (states, last) = last_step(&peer, &login.login_id).await;
     assert_eq!(states, ["failed"]);
     assert!(failure_from_proto(&last.failure.expect("why")).message.contains("15 minutes"));
+    let recorded = peer.acts("login.complete").await;
+    assert_eq!(recorded, [("login.complete".into(), "".into(), "CREDENTIAL_NEEDS_LOGIN".into())]);
 }
 
 #[tokio::test]
@@ -118,8 +139,32 @@ async fn who_stops_watching_ends_the_login() {
 async fn only_subscriptions_are_logged_in_to() {
     let rig = Rig::with(quick()).await;
     let peer = rig.start().await;
-    let request = pb::StartLoginRequest { provider: "openai".into(), label: None };
+    let request = pb::StartLoginRequest { provider: "openai".into(), label: None, ..Default::default() };
     let status = peer.logins().start_login(request).await.expect_err("refused");
     let failure = failure_from_status(&status, "auth-svc");
     assert!(failure.message.contains("openai-codex"), "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_the_database_does_not_take_at_once_are_written_later() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let url = format!("sqlite://{}", rig.database().display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.expect("opened");
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON credentials
+        BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END";
+    sqlx::query(broken).execute(&mut connection).await.expect("broken");
+    let login = start(&peer, None).await;
+    rig.sim.state().approve_device(&login.user_code).expect("approved");
+    let mended = async {
+        while rig.sim.state().requests_to("/oauth/token").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        sqlx::query("DROP TRIGGER broken").execute(&mut connection).await.expect("mended");
+    };
+    let ((_, last), ()) = tokio::join!(last_step(&peer, &login.login_id), mended);
+    assert_eq!((last.state.as_str(), last.credential.as_deref()), ("succeeded", Some("main")), "{last:?}");
+    assert_eq!(rig.sim.state().requests_to("/oauth/token").len(), 1, "a grant is good once");
+    assert_eq!(peer.bound().await.credential, "main");
 }

@@ -2,9 +2,16 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests: what they need is there, or the test fails")]
 
+mod audit;
 mod binding;
+mod cut_off;
+mod exports;
 mod keys;
 mod login;
+mod logout;
+mod pasted;
 mod refresh;
+mod refresh_contract;
+mod selection;
 mod start;
 mod support;

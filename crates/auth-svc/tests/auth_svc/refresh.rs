@@ -103,24 +103,30 @@ async fn transient_failures_latch_nothing_and_are_not_hammered() {
 async fn a_living_token_is_used_while_the_provider_is_away() {
     let rig = Rig::new().await;
     let peer = rig.start().await;
-    let soon = SeedLogin { access_ttl: Some(Duration::from_secs(120)), ..SeedLogin::account("acct") };
-    let seeded = rig.import(&peer, soon, "main").await;
+    let seeded = rig.import(&peer, short(), "main").await;
+    make_due(&rig);
     rig.sim.state().set_token_scenario("acct", scenario("server_error"));
     let answer = peer.bind(None).await;
     assert_eq!(rig.open(&answer, "call"), seeded.access_token);
-    assert_eq!(rig.sim.state().token_requests().len(), 1, "a refresh was tried: it ends in two minutes");
+    assert_eq!(rig.sim.state().token_requests().len(), 1, "a refresh was tried: it ends soon");
 }
 
-/// A token that lives, and is due.
-fn due() -> SeedLogin {
+/// A token that lives for two minutes.
+fn short() -> SeedLogin {
     SeedLogin { access_ttl: Some(Duration::from_secs(120)), ..SeedLogin::account("acct") }
+}
+
+/// More than half of them is over: it lives, and every call wants a newer one.
+fn make_due(rig: &Rig) {
+    rig.clock.advance_ms(70_000);
 }
 
 #[tokio::test]
 async fn nobody_waits_long_for_a_newer_token_while_the_old_one_lives() {
     let rig = Rig::new().await;
     let peer = rig.start().await;
-    let seeded = rig.import(&peer, due(), "main").await;
+    let seeded = rig.import(&peer, short(), "main").await;
+    make_due(&rig);
     rig.sim.state().set_token_scenario("acct", scenario("delay:4000"));
     let began = std::time::Instant::now();
     let answer = peer.bind(None).await;
@@ -143,7 +149,8 @@ async fn nobody_waits_long_for_a_newer_token_while_the_old_one_lives() {
 async fn a_living_token_is_used_while_the_database_takes_no_newer_one() {
     let rig = Rig::new().await;
     let peer = rig.start().await;
-    let seeded = rig.import(&peer, due(), "main").await;
+    let seeded = rig.import(&peer, short(), "main").await;
+    make_due(&rig);
     break_writes(&rig, true).await;
     for _ in 0..2 {
         let answer = peer.bind(None).await;
@@ -258,10 +265,9 @@ async fn a_token_that_the_database_does_not_take_is_neither_used_nor_lost() {
     rig.import(&peer, expired("acct"), "main").await;
     assert_eq!(ready(&peer).await, Ok(()));
     break_writes(&rig, true).await;
-    let request = proto::auth::v1::BindRequest { wanted: Some(crate::support::codex()), ..Default::default() };
     for _ in 0..3 {
-        let status = peer.binding().bind(request.clone()).await.expect_err("not handed out");
-        let failure = service_kit::failure_from_status(&status, "auth-svc");
+        let failure = service_kit::failure_from_proto(&peer.bind(None).await.failure.expect("not handed out"));
+        assert_eq!(failure.candidates[0].reason, Some(CandidateReason::RefreshFailed), "{failure}");
         assert_eq!(failure.reason, Reason::StoreUnavailable, "{failure}");
         assert!(failure.message.contains("switchboard.db") && failure.message.contains("main"), "{failure}");
     }
@@ -277,6 +283,24 @@ async fn a_token_that_the_database_does_not_take_is_neither_used_nor_lost() {
     assert_eq!(ready(&peer).await, Ok(()), "written in the background");
     assert_eq!(peer.bound().await.version, 2);
     assert_eq!(rig.sim.state().token_requests().len(), 1, "the spent token was not sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_hinders_only_the_credential_that_needs_one() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    rig.import(&peer, expired("a"), "first").await;
+    rig.import(&peer, SeedLogin::account("b"), "second").await;
+    break_writes(&rig, true).await;
+    for rejected in [false, true] {
+        let first = peer.list().await.into_iter().find(|c| c.label == "first").expect("there");
+        let answer = peer.bind(rejected.then_some((first.id.as_str(), first.version))).await;
+        assert_eq!(answer.bound.expect("bound").credential, "second");
+        let first = &answer.candidates[0];
+        assert_eq!(first.reason.as_deref(), Some("refresh_failed"), "{first:?}");
+        assert!(first.detail.as_ref().is_some_and(|detail| detail.contains("switchboard.db")), "{first:?}");
+    }
+    break_writes(&rig, false).await;
 }
 
 #[tokio::test]

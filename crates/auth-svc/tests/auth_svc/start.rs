@@ -130,6 +130,37 @@ async fn a_newer_schema_is_not_touched() {
     .await;
     let (message, configuration) = refused(&rig).await;
     assert!(!configuration && message.contains("9999") && message.contains("newer"), "{message}");
+    assert!(message.contains("switchboard backup FILE") && message.contains("switchboard restore FILE"), "{message}");
+}
+
+#[tokio::test]
+async fn damage_found_while_serving_is_named_and_nothing_more_is_written() {
+    let rig = used().await;
+    let peer = rig.start().await;
+    run(&rig, "PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let mut bytes = fs::read(rig.database()).expect("read");
+    // All but the first page, which says that it is a database.
+    for byte in bytes.iter_mut().skip(4096) {
+        *byte ^= 0x55;
+    }
+    fs::write(rig.database(), &bytes).expect("written");
+    // Another process's write makes every connection read anew.
+    let url = format!("sqlite://{}", rig.database().display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.expect("opened");
+    sqlx::query("PRAGMA user_version = 7").execute(&mut other).await.expect("written to the first page");
+    let request = proto::auth::v1::ListCredentialsRequest::default();
+    let status = peer.credentials().list_credentials(request).await.expect_err("damaged");
+    let failure = service_kit::failure_from_status(&status, "auth-svc");
+    assert_eq!(failure.reason, domain::Reason::StoreUnavailable, "{failure}");
+    assert!(failure.message.contains("switchboard.db is damaged"), "{failure}");
+    assert!(failure.next_step.contains("switchboard restore FILE"), "{}", failure.next_step);
+    let ready = (peer.service.readiness())().await.expect_err("not ready");
+    assert!(ready.message.contains("damaged"), "{ready}");
+    let request = proto::auth::v1::CreateKeyRequest { name: "k".into(), agent: "a".into(), ..Default::default() };
+    let refused = peer.keys().create_key(request).await.expect_err("nothing is written");
+    assert!(refused.message().contains("damaged"), "{refused}");
+    assert!(fs::read(rig.database()).expect("read")[4096..] == bytes[4096..], "it was left as it is");
+    drop(other);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use codex_sim::{SeedLogin, SeededLogin, Sim, SimConfig};
 use config::Config;
 use domain::{Clock, Failure};
 use proto::auth::v1 as pb;
+use proto::auth::v1::audit_service_client::AuditServiceClient;
 use proto::auth::v1::binding_service_client::BindingServiceClient;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::key_service_client::KeyServiceClient;
@@ -122,8 +123,20 @@ impl Peer {
         KeyServiceClient::new(self.channel.clone())
     }
 
+    pub(crate) fn audit(&self) -> AuditServiceClient<PeerChannel> {
+        AuditServiceClient::new(self.channel.clone())
+    }
+
     pub(crate) fn logins(&self) -> LoginServiceClient<PeerChannel> {
         LoginServiceClient::new(self.channel.clone())
+    }
+
+    /// The newest entries of the audit log whose act begins so: act, subject, outcome.
+    pub(crate) async fn acts(&self, act: &str) -> Vec<(String, String, String)> {
+        let request = pb::ListAuditRequest { act: act.into(), ..Default::default() };
+        let mut client = AuditServiceClient::new(self.channel.clone());
+        let entries = client.list_audit(request).await.expect("listed").into_inner().entries;
+        entries.into_iter().map(|entry| (entry.act, entry.subject, entry.outcome)).collect()
     }
 
     pub(crate) async fn import_codex(&self, auth_json: &serde_json::Value, label: &str) {
@@ -174,6 +187,7 @@ impl Peer {
             upstream_model: "gpt-5.5".into(),
             resets_at,
             retry_after_seconds: None,
+            ..Default::default()
         };
         self.binding().report_outcome(request).await.expect("taken");
     }

@@ -6,7 +6,7 @@ use form_urlencoded::Serializer;
 
 use crate::{
     call::Call,
-    identity::oauth_error,
+    identity::{fault::TokenFault, oauth_error},
     reply::{self, Reply},
     state::RedirectRule,
     tokens::CLIENT_ID,
@@ -16,6 +16,11 @@ const CALLBACK_ORIGINS: &[&str] =
     &["http://localhost:1455", "http://127.0.0.1:1455", "http://localhost:1457", "http://127.0.0.1:1457"];
 const SCOPES: &[&str] =
     &["openid", "profile", "email", "offline_access", "api.connectors.read", "api.connectors.invoke"];
+
+/// No account is known here, so only what is set for everyone applies.
+fn everyones_fault(call: &Call) -> Option<TokenFault> {
+    call.state.book().rules.peek_token_scenario()?.fault.clone()
+}
 
 pub(crate) fn answer(call: &Call) -> Reply {
     let text = |name: &str| call.query_value(name).unwrap_or_default();
@@ -35,11 +40,16 @@ pub(crate) fn answer(call: &Call) -> Reply {
         Some("invalid_scope")
     } else if text("code_challenge_method") != "S256" || challenge.len() != 43 || text("state").is_empty() {
         Some("invalid_request")
+    } else if everyones_fault(call) == Some(TokenFault::MissingEntitlement) {
+        Some("access_denied")
     } else {
         None
     };
     let mut query = Serializer::new(String::new());
     match error {
+        Some("access_denied") => query
+            .append_pair("error", "access_denied")
+            .append_pair("error_description", "Access denied: missing_codex_entitlement"),
         Some(error) => query.append_pair("error", error),
         None => {
             let account = call.state.config().default_account.clone();

@@ -40,6 +40,8 @@ pub enum TokenFault {
     InvalidGrant,
     /// 200 with an HTML page. The token is not spent.
     HtmlOk,
+    /// A browser login ends with `access_denied`, for the workspace has no Codex. Changes nothing at `/oauth/token`.
+    MissingEntitlement,
 }
 
 /// The behaviour of the identity provider towards one account, or everyone.
@@ -64,6 +66,7 @@ static PLAIN: &[(&str, TokenFault)] = &[
     ("invalidated", TokenFault::Invalidated),
     ("invalid_grant", TokenFault::InvalidGrant),
     ("html_ok", TokenFault::HtmlOk),
+    ("missing_entitlement", TokenFault::MissingEntitlement),
 ];
 
 impl FromStr for TokenScenario {

@@ -39,9 +39,20 @@ pub(crate) async fn answer(call: &mut Call, path: &str) -> Reply {
 fn revoke(call: &Call) -> Reply {
     let fields = fields(&call.body);
     let text = |name: &str| fields.get(name).and_then(serde_json::Value::as_str);
+    let everyones = call.state.book().rules.peek_token_scenario().and_then(|scenario| scenario.fault.clone());
+    if let Some(page) = everyones.as_ref().and_then(fault_page) {
+        return page;
+    }
+    if !call.is_json() {
+        return oauth_error(400, "invalid_request", "the body must be application/json");
+    }
     let Some(token) = text("token") else { return oauth_error(400, "invalid_request", "token is missing") };
     if text("token_type_hint") == Some("refresh_token") && text("client_id") != Some(CLIENT_ID) {
         return oauth_error(401, "invalid_client", "unknown client_id");
+    }
+    // Codex CLI names no client for an access token, and nobody knows what the provider would say to one.
+    if text("token_type_hint") == Some("access_token") && text("client_id").is_some() {
+        return oauth_error(400, "invalid_request", "client_id is not expected here");
     }
     call.state.book().logins.revoke_token(token);
     reply::json(200, &serde_json::json!({}))

@@ -3,20 +3,13 @@
 use crate::{
     call::Call,
     reply::{self, Reply},
-    state::Account,
+    state::{Account, LimitNow, WindowNow},
     tokens,
 };
 
-/// Five hours and a week, in minutes.
-const PRIMARY_MINUTES: i64 = 300;
-const SECONDARY_MINUTES: i64 = 10_080;
-/// What a window has left by default, in seconds.
-const PRIMARY_LEFT: i64 = 7_200;
-const SECONDARY_LEFT: i64 = 86_400;
-
 /// All headers of a Codex event stream.
 pub(crate) fn codex(reply: &mut Reply, call: &Call, model: &str, account: &Account) {
-    limits(reply, &account.spec.plan, account.used_percent, None);
+    limits(reply, &account.spec.plan, &account.meter.at(tokens::now()), "codex");
     reply::set(reply, "openai-model", model);
     reply::set(reply, "openai-processing-ms", "42");
     reply::set(reply, "x-oai-request-id", &call.request_id);
@@ -31,28 +24,42 @@ pub(crate) fn codex(reply: &mut Reply, call: &Call, model: &str, account: &Accou
     reply::add(reply, "set-cookie", "oai-sim-session=must-not-come-back; path=/; HttpOnly");
 }
 
-/// The rate limit headers: `used` is the used percent of both windows.
-pub(crate) fn limits(reply: &mut Reply, plan: &str, used: (f64, f64), primary_left: Option<u64>) {
-    let now = tokens::now();
-    let primary_left = primary_left.map_or(PRIMARY_LEFT, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-    let over = (used.0 - used.1).max(0.0);
+/// The rate limit headers: both windows of every limit. `active` is the limit that the answer is about.
+pub(crate) fn limits(reply: &mut Reply, plan: &str, limits: &[LimitNow], active: &str) {
+    reply::set(reply, "x-codex-active-limit", active);
+    reply::set(reply, "x-codex-plan-type", plan);
+    for limit in limits {
+        let prefix = format!("x-{}", limit.id.replace('_', "-"));
+        if let Some(name) = &limit.name {
+            reply::set_named(reply, &format!("{prefix}-limit-name"), name);
+        }
+        for (slot, window) in ["primary", "secondary"].iter().zip(&limit.windows) {
+            window_headers(reply, &format!("{prefix}-{slot}"), window);
+        }
+        if let [primary, secondary, ..] = limit.windows.as_slice() {
+            let over = (primary.used - secondary.used).max(0.0);
+            reply::set_named(reply, &format!("{prefix}-primary-over-secondary-limit-percent"), &over.to_string());
+        }
+    }
     for (name, value) in [
-        ("x-codex-active-limit", "codex".to_owned()),
-        ("x-codex-plan-type", plan.to_owned()),
-        ("x-codex-primary-used-percent", used.0.to_string()),
-        ("x-codex-primary-window-minutes", PRIMARY_MINUTES.to_string()),
-        ("x-codex-primary-reset-after-seconds", primary_left.to_string()),
-        ("x-codex-primary-reset-at", now.saturating_add(primary_left).to_string()),
-        ("x-codex-primary-over-secondary-limit-percent", over.to_string()),
-        ("x-codex-secondary-used-percent", used.1.to_string()),
-        ("x-codex-secondary-window-minutes", SECONDARY_MINUTES.to_string()),
-        ("x-codex-secondary-reset-after-seconds", SECONDARY_LEFT.to_string()),
-        ("x-codex-secondary-reset-at", now.saturating_add(SECONDARY_LEFT).to_string()),
-        ("x-codex-credits-has-credits", "false".to_owned()),
-        ("x-codex-credits-unlimited", "false".to_owned()),
-        ("x-codex-credits-balance", "0".to_owned()),
+        ("x-codex-credits-has-credits", "false"),
+        ("x-codex-credits-unlimited", "false"),
+        ("x-codex-credits-balance", "0"),
     ] {
         reply::set(reply, name, value);
+    }
+}
+
+fn window_headers(reply: &mut Reply, prefix: &str, window: &WindowNow) {
+    let at = window.resets_at.map(|at| at.to_string()).unwrap_or_default();
+    let left = window.resets_at.map(|at| at.saturating_sub(tokens::now()).to_string()).unwrap_or_default();
+    for (field, value) in [
+        ("used-percent", window.used.to_string()),
+        ("window-minutes", (window.seconds / 60).to_string()),
+        ("reset-after-seconds", left),
+        ("reset-at", at),
+    ] {
+        reply::set_named(reply, &format!("{prefix}-{field}"), &value);
     }
 }
 

@@ -6,7 +6,7 @@ pub(crate) mod gate;
 mod headers;
 mod prompt;
 mod quirks;
-mod refusal;
+pub(crate) mod refusal;
 mod script;
 mod stream;
 mod validate;
@@ -149,7 +149,8 @@ fn parse(call: &Call) -> Result<Map<String, Value>, Reply> {
 }
 
 fn refused(chosen: &Chosen, model: &str, account: Option<&crate::state::Account>) -> Option<Reply> {
-    chosen.before.as_ref().and_then(|scenario| refusal::of(scenario, model, account))
+    let of_scenario = chosen.before.as_ref().and_then(|scenario| refusal::of(scenario, model, account));
+    of_scenario.or_else(|| account.and_then(|account| refusal::out_of_quota(model, account)))
 }
 
 fn event_stream(call: &mut Call, script: Script, chosen: &Chosen) -> Reply {

@@ -6,7 +6,7 @@ use crate::{
     reply::{self, Reply},
     responses::{headers, validate},
     scenario::Scenario,
-    state::Account,
+    state::{Account, LimitNow, Meter},
     tokens,
 };
 
@@ -14,7 +14,10 @@ use crate::{
 pub(crate) fn of(scenario: &Scenario, model: &str, account: Option<&Account>) -> Option<Reply> {
     let plan = account.map_or("plus", |account| account.spec.plan.as_str());
     Some(match scenario {
-        Scenario::UsageLimit { resets_in } => usage_limit(*resets_in, plan),
+        Scenario::UsageLimit { resets_in } => {
+            let resets_at = tokens::now().saturating_add_unsigned(*resets_in);
+            usage_limit(plan, &used_up(account, *resets_in), "codex", Some(resets_at))
+        }
         Scenario::RateLimit { retry_after } => {
             let message = "Rate limit reached. Slow down.";
             let mut reply = reply::error(429, "rate_limit_exceeded", "rate_limit_exceeded", message);
@@ -53,19 +56,33 @@ pub(crate) fn of(scenario: &Scenario, model: &str, account: Option<&Account>) ->
     })
 }
 
-fn usage_limit(resets_in: u64, plan: &str) -> Reply {
-    let resets_at = tokens::now().saturating_add(i64::try_from(resets_in).unwrap_or(i64::MAX));
-    let mut reply = reply::json(
-        429,
-        &json!({ "error": {
-            "type": "usage_limit_reached",
-            "message": "The usage limit has been reached",
-            "plan_type": plan,
-            "resets_at": resets_at,
-            "resets_in_seconds": resets_in,
-        } }),
-    );
-    headers::limits(&mut reply, plan, (100.0, 60.0), Some(resets_in));
+/// The account's limits under the scenario `usage_limit`: the first window is used up.
+pub(crate) fn used_up(account: Option<&Account>, resets_in: u64) -> Vec<LimitNow> {
+    let now = tokens::now();
+    let mut limits = account.map_or_else(|| Meter::fresh().at(now), |account| account.meter.at(now));
+    if let Some(window) = limits.first_mut().and_then(|limit| limit.windows.first_mut()) {
+        (window.used, window.resets_at) = (100.0, Some(now.saturating_add_unsigned(resets_in)));
+    }
+    limits
+}
+
+/// The refusal of an account whose quota for this model is used up.
+pub(crate) fn out_of_quota(model: &str, account: &Account) -> Option<Reply> {
+    let now = tokens::now();
+    let (limit, free_at) = account.meter.refuses(model, now)?;
+    Some(usage_limit(&account.spec.plan, &account.meter.at(now), &limit, free_at))
+}
+
+fn usage_limit(plan: &str, limits: &[LimitNow], active: &str, resets_at: Option<i64>) -> Reply {
+    let mut error = json!({
+        "type": "usage_limit_reached", "message": "The usage limit has been reached", "plan_type": plan,
+    });
+    if let Some(at) = resets_at {
+        error["resets_at"] = at.into();
+        error["resets_in_seconds"] = at.saturating_sub(tokens::now()).into();
+    }
+    let mut reply = reply::json(429, &json!({ "error": error }));
+    headers::limits(&mut reply, plan, limits, active);
     reply::set(&mut reply, "x-codex-rate-limit-reached-type", "rate_limit_reached");
     reply
 }

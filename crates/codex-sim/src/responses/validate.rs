@@ -84,7 +84,22 @@ pub(crate) fn codex(body: &Map<String, Value>, rules: &BodyRules, account: &str)
     if rules.require_instructions && body.get("instructions").and_then(Value::as_str).is_none_or(str::is_empty) {
         return refuse("Instructions are required");
     }
-    codex_common(body, rules, account)
+    codex_common(body, rules, account)?;
+    if rules.check_items { unsealed_reasoning(body) } else { Ok(()) }
+}
+
+/// Nothing is stored, so reasoning that does not come sealed is unknown.
+fn unsealed_reasoning(body: &Map<String, Value>) -> Result<(), Reply> {
+    let input = body.get("input").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let unsealed = |item: &&Value| item["type"] == "reasoning" && !item["encrypted_content"].is_string();
+    let Some(item) = input.iter().find(unsealed) else { return Ok(()) };
+    let message = format!(
+        "Item with id '{}' not found. Items are not persisted when `store` is set to false. \
+         Try again with `store` set to true, or remove this item from your input.",
+        item["id"].as_str().unwrap_or_default()
+    );
+    let error = json!({ "message": message, "type": "invalid_request_error", "param": "input", "code": null });
+    Err(reply::json(404, &json!({ "error": error })))
 }
 
 /// The rules that `/responses/compact` shares.
@@ -290,5 +305,9 @@ mod tests {
         assert!(verdict(json!({ "input": [item("acct")] })));
         assert!(!verdict(json!({ "input": [item("other")] })));
         assert!(verdict(json!({ "input": [{ "type": "reasoning", "encrypted_content": "from elsewhere" }] })));
+        assert!(
+            !verdict(json!({ "input": [{ "type": "reasoning", "id": "rs_1", "summary": [] }] })),
+            "nothing is stored"
+        );
     }
 }

@@ -54,9 +54,19 @@ struct Device {
 pub(crate) struct Grants {
     devices: HashMap<String, Device>,
     codes: HashMap<String, Grant>,
+    /// Every code that was ever granted, spent ones included.
+    granted: Vec<String>,
 }
 
 impl Grants {
+    /// Every secret that a pending or finished grant hangs by, with its kind.
+    pub(crate) fn issued(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
+        let answers = self.devices.values().filter_map(|device| device.answer.as_ref());
+        let verifiers = answers.map(|answer| ("a code verifier", answer.verifier.clone()));
+        let devices = self.devices.keys().map(|id| ("a device id", id.clone()));
+        self.granted.iter().map(|code| ("an authorization code", code.clone())).chain(verifiers).chain(devices)
+    }
+
     /// Starts a device login: its id and the code to type.
     pub(crate) fn start_device(&mut self) -> (String, String) {
         let id = format!("deviceauth_{}", tokens::random(18));
@@ -128,6 +138,7 @@ impl Grants {
         let code = format!("ac_{}", tokens::random(24));
         let grant = Grant { account, challenge, redirect, created_ms: tokens::now_ms() };
         self.codes.insert(code.clone(), grant);
+        self.granted.push(code.clone());
         code
     }
 

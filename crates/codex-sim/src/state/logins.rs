@@ -8,6 +8,7 @@ use std::{collections::HashMap, time::Duration};
 
 use crate::{
     config::AccountSpec,
+    state::quota::Meter,
     state::types::{AdoptTokens, LoginStats, SeedLogin, SeededLogin, StateError},
     tokens,
 };
@@ -60,8 +61,8 @@ pub(crate) struct Account {
     pub(crate) origin: String,
     /// `account_routing_override` of the accounts check.
     pub(crate) routing_override: String,
-    /// Used percent of the primary and the secondary window.
-    pub(crate) used_percent: (f64, f64),
+    /// How much of its limits it has used.
+    pub(crate) meter: Meter,
 }
 
 struct Login {
@@ -93,9 +94,18 @@ pub(crate) struct Logins {
     logins: Vec<Login>,
     access: HashMap<String, Access>,
     refresh: HashMap<String, Refresh>,
+    id_tokens: Vec<String>,
 }
 
 impl Logins {
+    /// Every token that was issued or adopted, with its kind.
+    pub(crate) fn issued(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
+        let of = |kind: &'static str| move |token: &String| (kind, token.clone());
+        let access = self.access.keys().map(of("an access token"));
+        let refresh = self.refresh.keys().map(of("a refresh token"));
+        access.chain(refresh).chain(self.id_tokens.iter().map(of("an id token")))
+    }
+
     pub(crate) fn account(&self, account_id: &str) -> Option<&Account> {
         self.accounts.get(account_id)
     }
@@ -144,12 +154,8 @@ impl Logins {
             Some(account) => account.spec = spec,
             None => {
                 let unconstrained = || "NO_CONSTRAINT".to_owned();
-                let account = Account {
-                    spec,
-                    origin: unconstrained(),
-                    routing_override: unconstrained(),
-                    used_percent: (42.0, 12.0),
-                };
+                let account =
+                    Account { spec, origin: unconstrained(), routing_override: unconstrained(), meter: Meter::fresh() };
                 self.accounts.insert(account_id.clone(), account);
             }
         }
@@ -173,6 +179,7 @@ impl Logins {
             self.refresh.insert(refresh_token.clone(), Refresh { login, spent: false, expired: false });
         }
         let id_token = tokens::id_token(&spec);
+        self.id_tokens.push(id_token.clone());
         let AccountSpec { account_id, email, plan } = spec;
         SeededLogin { login_id: login, account_id, email, plan, access_token, refresh_token, id_token, expires_at }
     }

@@ -4,6 +4,7 @@
 
 mod grants;
 mod logins;
+mod quota;
 mod rules;
 mod types;
 
@@ -18,11 +19,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::quota::{Quota, QuotaLimit, QuotaWindow};
 pub use self::types::{AdoptTokens, LoginStats, SeedLogin, SeededLogin, StateError, Stats};
 use self::{grants::Grants, logins::Logins, rules::Rules};
 pub(crate) use self::{
     grants::RedirectRule,
     logins::{AccessCheck, Account, RefreshRefusal},
+    quota::{LimitNow, Meter, WindowNow},
     rules::key_label,
 };
 use crate::{
@@ -107,6 +110,14 @@ impl SimState {
         self.book().logins.adopt(tokens, self.config().access_token_ttl)
     }
 
+    /// Every secret that this simulator has handed out or takes, each with its kind: what must be found nowhere but at
+    /// its owner's.
+    pub fn secrets(&self) -> Vec<(&'static str, String)> {
+        let book = self.book();
+        let keys = book.rules.keys().map(|key| ("an API key", key.clone()));
+        book.logins.issued().chain(book.grants.issued()).chain(keys).collect()
+    }
+
     /// Makes an API key valid under `/v1`; the label is what records call it.
     pub fn add_api_key(&self, key: &str) -> String {
         self.book().rules.add_key(key)
@@ -147,9 +158,18 @@ impl SimState {
         Ok(())
     }
 
-    /// Sets how much of its two windows an account has used, in percent, as headers and `/wham/usage` say.
+    /// Sets how much of its two windows an account has used, in percent: headers and `/wham/usage` say so, and from 100
+    /// on its calls are refused.
     pub fn set_usage(&self, account_id: &str, primary: f64, secondary: f64) -> Result<(), StateError> {
-        self.book().logins.account_mut(account_id)?.used_percent = (primary, secondary);
+        self.book().logins.account_mut(account_id)?.meter.use_percent([primary, secondary]);
+        Ok(())
+    }
+
+    /// Sets an account's whole quota; `None` is what a new account has. Calls are refused while a limit that their model
+    /// counts against is used up. Once it is set, `/wham/usage` answers from it alone: a test can make a quota come back
+    /// early, or let it disagree with a scenario that refuses calls.
+    pub fn set_quota(&self, account_id: &str, quota: Option<Quota>) -> Result<(), StateError> {
+        self.book().logins.account_mut(account_id)?.meter = quota.map_or_else(Meter::fresh, Meter::set);
         Ok(())
     }
 

@@ -32,6 +32,11 @@ impl Rules {
         label
     }
 
+    /// Every valid key.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &String> {
+        self.keys.keys()
+    }
+
     /// The label of a key that is valid.
     pub(crate) fn key(&self, key: &str) -> Option<String> {
         self.keys.get(key).cloned()

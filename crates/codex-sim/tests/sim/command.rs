@@ -46,6 +46,12 @@ async fn the_binary_is_steered_over_http() {
     assert_eq!(ask().await.unwrap().status(), 200);
     json_of(post("/sim/account", json!({ "account_id": "a", "used_percent": [99.5, 10] })).await).await;
     assert_eq!(ask().await.unwrap().headers()["x-codex-primary-used-percent"], "99.5");
+    let window = json!({ "used_percent": 100, "window_seconds": 18_000, "resets_in_seconds": 60 });
+    let quota = json!({ "limits": [{ "id": "codex", "windows": [window] }] });
+    json_of(post("/sim/quota", json!({ "account_id": "a", "quota": quota })).await).await;
+    assert_eq!(ask().await.unwrap().status(), 429);
+    json_of(post("/sim/quota", json!({ "account_id": "a", "quota": null })).await).await;
+    assert_eq!(post("/sim/quota", json!({ "account_id": "a", "qota": null })).await.unwrap().status(), 400);
     let expired = json_of(post("/sim/expire", json!({ "account_id": "a" })).await).await;
     assert_eq!(expired["access_tokens"], 1);
     assert_eq!(ask().await.unwrap().status(), 401);
@@ -53,7 +59,7 @@ async fn the_binary_is_steered_over_http() {
     let seen = json_of(get(&format!("/sim/requests?path={RESPONSES}&credential=a")).await).await;
     let statuses: Vec<u64> =
         seen["requests"].as_array().unwrap().iter().map(|request| request["status"].as_u64().unwrap()).collect();
-    assert_eq!(statuses, [429, 200, 200, 401]);
+    assert_eq!(statuses, [429, 200, 200, 429, 401]);
     let adopted = json!({ "account_id": "b", "access_token": "opaque", "expires_in_seconds": 60 });
     assert_eq!(json_of(post("/sim/adopt", adopted).await).await["login_id"], 1);
     assert!(json_of(post("/sim/keys", json!({ "api_key": "sk-1" })).await).await["label"].is_string());
@@ -68,7 +74,7 @@ async fn the_binary_is_steered_over_http() {
     assert_eq!(json_of(post("/sim/device/approve", approval).await).await["account_id"], "c");
 
     let stats: Stats = serde_json::from_value(json_of(get("/sim/stats").await).await).unwrap();
-    assert_eq!((stats.logins.len(), stats.total_requests), (2, 5));
+    assert_eq!((stats.logins.len(), stats.total_requests), (2, 6));
     json_of(client.delete(format!("{base}/sim/requests")).send().await).await;
     assert_eq!(json_of(get("/sim/requests").await).await["requests"], json!([]));
     assert!(json_of(get("/sim/scenarios").await).await["cut[:N]"].is_string());

@@ -6,6 +6,7 @@ mod command;
 mod edge;
 mod faults;
 mod identity;
+mod quota;
 mod refusals;
 mod streams;
 mod support;

@@ -3,10 +3,14 @@
 use url::Url;
 
 use super::{Findings, urls};
-use crate::types::Config;
+use crate::types::{Config, Seconds};
 
 /// A request with a few images is some megabytes; beyond a gigabyte somebody confused the unit.
 const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=1024 * 1024 * 1024;
+
+/// Twice this is the time for which one refresh keeps others off, which may not be longer than what the store grants (an
+/// hour).
+const LONGEST_ANSWER: Seconds = Seconds::new(600);
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let body = config.gateway.max_body_bytes;
@@ -31,6 +35,19 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         if timeout.is_zero() {
             findings.value(&["transport", name], "0", "no call could finish in no time: expected at least \"1s\"");
         }
+    }
+    if config.auth.identity_timeout.is_zero() {
+        let cause = "no refresh could finish in no time: expected at least \"1s\"";
+        findings.value(&["auth", "identity_timeout"], "0", cause);
+    }
+    if config.auth.identity_timeout > LONGEST_ANSWER {
+        let cause = "calls would wait for it, and no other process takes a refresh over before twice that time: expected \
+                     at most \"10m\"";
+        findings.value(&["auth", "identity_timeout"], config.auth.identity_timeout, cause);
+    }
+    if config.auth.usage_probe_after.is_zero() {
+        let cause = "the provider would be asked without a pause: expected at least \"1s\"";
+        findings.value(&["auth", "usage_probe_after"], "0", cause);
     }
     for (section, proxy) in [("auth", &config.auth.proxy), ("transport", &config.transport.proxy)] {
         if let Some(proxy) = proxy {

@@ -59,8 +59,16 @@ pub struct Auth {
     pub identity_url: String,
     /// How long before its expiry an access token is refreshed.
     pub refresh_margin: Seconds,
+    /// Whether logins are refreshed unasked, at half of their access token's life.
+    pub proactive_refresh: bool,
+    /// Longest wait for an answer of the identity provider; not zero, and at most ten minutes.
+    pub identity_timeout: Seconds,
     /// Proxy for the identity provider; may hold a password.
     pub proxy: Option<String>,
+    /// How long a subscription's quota may go unheard of before it is asked for; zero is never.
+    pub usage_refresh: Seconds,
+    /// How long after a usage limit is met it is first asked whether it has ended; not zero.
+    pub usage_probe_after: Seconds,
 }
 
 /// `[router]`: routes.
@@ -146,7 +154,11 @@ impl fmt::Debug for Auth {
             .field("seal_key_file", &self.seal_key_file)
             .field("identity_url", &self.identity_url)
             .field("refresh_margin", &self.refresh_margin)
+            .field("proactive_refresh", &self.proactive_refresh)
+            .field("identity_timeout", &self.identity_timeout)
             .field("proxy", &self.proxy.as_deref().map(redact))
+            .field("usage_refresh", &self.usage_refresh)
+            .field("usage_probe_after", &self.usage_probe_after)
             .finish()
     }
 }

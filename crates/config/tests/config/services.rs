@@ -5,13 +5,17 @@ use crate::{loaded, refused};
 #[test]
 fn numbers_that_cannot_be_meant() {
     insta::assert_snapshot!(refused(
-        "[gateway]\nmax_body_bytes = 0\n[transport]\nconnect_timeout = 0\nheaders_timeout = '0s'\nidle_timeout = '0m'"), @r#"
+        "[gateway]\nmax_body_bytes = 0\n[transport]\nconnect_timeout = 0\nheaders_timeout = '0s'\nidle_timeout = '0m'\n[auth]\nidentity_timeout = 0\nusage_probe_after = '0s'"), @r#"
     switchboard.toml:2: gateway.max_body_bytes = 0: expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default
     switchboard.toml:4: transport.connect_timeout = 0: no call could finish in no time: expected at least "1s"
     switchboard.toml:5: transport.headers_timeout = 0: no call could finish in no time: expected at least "1s"
     switchboard.toml:6: transport.idle_timeout = 0: no call could finish in no time: expected at least "1s"
+    switchboard.toml:8: auth.identity_timeout = 0: no refresh could finish in no time: expected at least "1s"
+    switchboard.toml:9: auth.usage_probe_after = 0: the provider would be asked without a pause: expected at least "1s"
     "#);
     insta::assert_snapshot!(refused("[gateway]\nmax_body_bytes = 68719476736"), @"switchboard.toml:2: gateway.max_body_bytes = 68719476736: expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default");
+    insta::assert_snapshot!(refused("[auth]\nidentity_timeout = '601s'"), @r#"switchboard.toml:2: auth.identity_timeout = 601s: calls would wait for it, and no other process takes a refresh over before twice that time: expected at most "10m""#);
+    loaded("[auth]\nidentity_timeout = '10m'");
     loaded("[gateway]\ndrain_seconds = 0\n[auth]\nrefresh_margin = 0");
 }
 

@@ -28,6 +28,10 @@ fn every_key_is_shown_with_its_source() {
     admin_listen = "127.0.0.1:7422"  # default
     identity_url = "https://auth.openai.com"  # default
     refresh_margin = "5m"  # default
+    proactive_refresh = true  # default
+    identity_timeout = "20s"  # default
+    usage_refresh = "30m"  # default
+    usage_probe_after = "1m"  # default
 
     [router]
     admin_listen = "127.0.0.1:7423"  # default

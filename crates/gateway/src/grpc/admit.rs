@@ -59,7 +59,7 @@ where
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().copied();
             let budget = Budget::from_headers(request.headers());
-            let introduced = core.keys.introduce(&core.links, request.headers(), peer, budget).await;
+            let introduced = Introduced::of(&core.keys, request.headers(), peer, budget).await;
             if introduced.is_stranger() {
                 // The method itself refuses, with all that belongs to a refusal; what it is asked for does not matter.
                 *request.body_mut() = Body::new(Full::new(Bytes::from_static(EMPTY)));

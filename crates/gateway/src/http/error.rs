@@ -1,10 +1,11 @@
 //! Failures as HTTP clients read them: OpenAI's shape, from the one table of reasons.
 
 use axum::response::Response;
-use domain::{Candidate, Failure};
+use domain::{Candidate, Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::limits::LONG_WAIT_S;
 use crate::pipeline::Ended;
 
 #[derive(Serialize)]
@@ -35,13 +36,25 @@ struct Error<'a> {
     candidates: &'a [Candidate],
 }
 
+/// Type and code of the error. A client waits out a limit that ends soon, and has to stop at one that does not: that
+/// one has the name at which clients stop.
+fn names(failure: &Failure) -> (&'static str, &'static str) {
+    let wait = failure.retry_after_seconds.unwrap_or(0.0);
+    let row = if failure.reason == Reason::AgentLimited && wait > LONG_WAIT_S {
+        Reason::UsageLimit.row()
+    } else {
+        failure.reason.row()
+    };
+    (row.error_type, row.error_code)
+}
+
 /// The error body of `failure`; `now_s` is Unix time, for what is left until a reset.
 fn body(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
-    let row = failure.reason.row();
+    let (kind, code) = names(failure);
     let error = Error {
         message: &failure.message,
-        kind: row.error_type,
-        code: row.error_code,
+        kind,
+        code,
         param: failure.param.as_deref(),
         plan_type: failure.plan_type.as_deref(),
         resets_at: failure.resets_at,
@@ -98,7 +111,7 @@ pub(super) fn failed_event(failure: &Failure, response_id: Option<&str>, call_id
 
 #[cfg(test)]
 mod tests {
-    use domain::{CandidateReason, Reason};
+    use domain::CandidateReason;
 
     use super::*;
 
@@ -122,6 +135,15 @@ mod tests {
         let failure = Failure::new(Reason::CredentialNotBound, "auth-svc", "none").candidates(vec![candidate]);
         let body: serde_json::Value = serde_json::from_str(&super::body(&failure, None, 0)).unwrap();
         assert_eq!(body["error"]["candidates"][0]["reason"], "undecryptable");
+    }
+
+    #[test]
+    fn a_keys_limit_has_the_name_that_fits_the_wait() {
+        let named = |wait: f64| names(&Failure::new(Reason::AgentLimited, "gateway", "limited").retry_after(wait));
+        assert_eq!(named(60.0), ("rate_limit_error", "rate_limit_exceeded"));
+        assert_eq!(named(61.0), ("usage_limit_reached", "usage_limit_reached"));
+        let elsewhere = Failure::new(Reason::RateLimited, "upstream", "limited").retry_after(600.0);
+        assert_eq!(names(&elsewhere), ("rate_limit_error", "rate_limit_exceeded"));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde_json::value::RawValue;
 /// Reasoning efforts that the upstream knows.
 const EFFORTS: [&str; 5] = ["minimal", "low", "medium", "high", "xhigh"];
 
+/// Longest name of a session that is passed on as it is, in bytes.
+const MAX_SESSION: usize = 256;
+
 /// One call's request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ask {
@@ -72,7 +75,8 @@ impl Ask {
         let model = field::<String>("model", read.model)?.unwrap_or_default();
         let stream = field::<bool>("stream", read.stream)?.unwrap_or(false);
         let key = field::<String>("prompt_cache_key", read.prompt_cache_key)?;
-        let session = session.or(key).unwrap_or_default();
+        // A header names the session itself; a cache key may be shared by several, and is all that most clients send.
+        let session = session.or(key).map(bounded).unwrap_or_default();
         Ok(Self { model, stream, headers, session, body: body.clone() })
     }
 
@@ -123,7 +127,7 @@ impl Words<'_> {
         if let Some(session) = &session {
             body["prompt_cache_key"] = session.as_str().into();
         }
-        let (model, session) = (self.model.to_owned(), session.unwrap_or_default());
+        let (model, session) = (self.model.to_owned(), session.map(bounded).unwrap_or_default());
         Ok(Ask { model, session, headers, stream: true, body: body.to_string().into() })
     }
 }
@@ -147,6 +151,11 @@ impl Read<'_> {
         }
         Ok(())
     }
+}
+
+/// A session only has to be the same each time: a long one is told by its hash.
+fn bounded(session: String) -> String {
+    if session.len() <= MAX_SESSION { session } else { blake3::hash(session.as_bytes()).to_hex().to_string() }
 }
 
 fn invalid(message: String) -> Failure {

@@ -186,6 +186,7 @@ impl End {
             sent: outcome.map_or(Sent::Unspecified, Outcome::sent),
             relayed: false,
             failed_event: false,
+            reasoning_refused: outcome.is_some_and(|o| o.reasoning_refused),
         }
     }
 }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use domain::{Candidate, Failure, Reason, Usage, service};
 use http::{Extensions, HeaderMap};
 use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
-use proto::common::v1::Header;
+use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::{ResolveRequest, Route};
 use proto::transport::v1::{Outcome, Resource, RespondRequest, SealedCredential};
 use service_kit::{Ending, Peer, candidate_from_proto, failure_from_proto, usage_from_proto};
 use tracing::Span;
 
 use crate::budget::{Budget, deadline_passed};
-use crate::caller::{Caller, Identified};
+use crate::caller::{Caller, Identified, Introduced};
 use crate::core::Core;
+use crate::keys::Verified;
+use crate::limits::Permit;
 use crate::links::Asked;
 use crate::pipeline::ask::Ask;
 use crate::pipeline::attempt::{Attempt, End};
@@ -71,6 +73,10 @@ pub(crate) struct Call {
     pub(crate) dropped: Vec<String>,
     face: Face,
     caller: Option<Caller>,
+    /// The key that it was admitted with.
+    holds: Option<Arc<Verified>>,
+    /// Its place among the calls of its key, until it ends.
+    permit: Option<Permit>,
     started_at_ms: i64,
     usage: Option<Usage>,
     ended: bool,
@@ -98,6 +104,8 @@ impl Call {
             dropped: Vec::new(),
             face,
             caller: None,
+            holds: None,
+            permit: None,
             started_at_ms: core.clock.now_ms(),
             usage: None,
             ended: false,
@@ -111,23 +119,43 @@ impl Call {
         peer: Option<Peer>,
         agent: &str,
     ) -> Result<(), Failure> {
-        let identified = self.core.keys.identify(&self.core.links, headers, peer, agent, self.budget).await;
-        self.admit(identified)
+        let introduced = Introduced::of(&self.core.keys, headers, peer, self.budget).await;
+        self.admit(introduced.speaking_for(agent))
     }
 
-    /// Takes note of who calls.
+    /// Takes note of who calls, and finds out whether the limits of their key let another call in.
     pub(crate) fn admit(&mut self, identified: Identified) -> Result<(), Failure> {
         if let Some(asked) = &identified.asked {
             self.tracer.began(asked.began);
             self.tracer.asked(asked);
         }
         self.caller = Some(identified.result?);
+        self.holds = identified.holds;
+        if let Some(verified) = &self.holds {
+            self.permit = self.core.limits.enter(&verified.key, self.core.clock.now_ms() as f64 / 1e3)?;
+        }
         Ok(())
+    }
+
+    /// Gives its place among the calls of its key to the next one.
+    pub(crate) fn leave(&mut self) {
+        self.permit = None;
+    }
+
+    /// Finds out whether the caller may still call, where reading the request took long.
+    async fn confirm(&mut self) -> Result<(), Failure> {
+        let Some(verified) = self.holds.take() else { return Ok(()) };
+        let Some((asked, found)) = self.core.keys.confirm(&verified, self.budget).await else { return Ok(()) };
+        if let Some(asked) = &asked {
+            self.tracer.asked(asked);
+        }
+        found.map(|_| ())
     }
 
     /// The routes for what is asked.
     pub(crate) async fn resolve(&mut self, ask: &Ask) -> Result<Plan, Failure> {
         self.tracer.requested(&ask.model);
+        self.confirm().await?;
         let caller = self.caller()?;
         let question =
             ResolveRequest { model: ask.model.clone(), agent: caller.agent.clone(), allowed: caller.models.clone() };
@@ -160,6 +188,7 @@ impl Call {
     /// Begins an attempt on `route`.
     pub(crate) async fn respond(
         &mut self,
+        plan: &Plan,
         route: &Route,
         binding: &mut Binding,
         ask: &Ask,
@@ -176,11 +205,17 @@ impl Call {
             body: ask.body.clone(),
             headers: ask.headers.clone(),
             resource: Resource::Responses.into(),
+            drop_encrypted_reasoning: plan.drops_reasoning(),
         };
         self.tracer.begin(route, &binding.bound.credential, &egress.name);
         let asked = egress.respond(question, self.budget).await;
         self.tracer.taken(asked.info);
         asked.result.map(Attempt::new).map_err(End::broken)
+    }
+
+    /// Takes note of what an answer said of the credential's quota.
+    pub(crate) fn note_quota(&self, binding: &Binding, quota: Vec<QuotaWindow>, headers: &[Header]) {
+        self.core.usage.quota(&binding.bound.credential_id, quota, headers, self.core.clock.now_s());
     }
 
     fn caller(&self) -> Result<&Caller, Failure> {
@@ -198,12 +233,18 @@ impl Call {
     /// The call is over: its record is written.
     pub(crate) fn finish(&mut self, failure: Option<Failure>, outcome: Option<&Outcome>) -> Ended {
         self.ended = true;
+        self.leave();
         self.learn(outcome);
         let terminal = self.terminal.take();
         let usage = self.usage.or(terminal.as_ref().and_then(|t| t.usage));
+        if let (Some(key_id), Some(usage)) = (self.caller.as_ref().and_then(|c| c.key_id.as_deref()), usage) {
+            let tokens = u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
+            self.core.usage.tokens(key_id, tokens, self.core.clock.now_s());
+        }
         let trace = self.tracer.finish(failure.as_ref(), telemetry::span_id(&self.span).unwrap_or_default());
         let record = Arc::new(Record {
             agent: self.caller.as_ref().map(|c| c.agent.clone()).unwrap_or_default(),
+            key_id: self.caller.as_ref().and_then(|c| c.key_id.clone()),
             face: self.face,
             started_at_ms: self.started_at_ms,
             elapsed_ms: self.tracer.elapsed().as_secs_f64() * 1e3,

@@ -20,6 +20,8 @@ pub(crate) struct Failed {
     pub(crate) relayed: bool,
     /// True if the upstream itself ended the response as failed before any content.
     pub(crate) failed_event: bool,
+    /// True if the upstream cannot read the encrypted reasoning of earlier turns.
+    pub(crate) reasoning_refused: bool,
 }
 
 /// What is left to try with.
@@ -31,6 +33,8 @@ pub(crate) struct Room {
     pub(crate) refreshed: bool,
     /// True if a request that was not processed has been repeated already.
     pub(crate) repeated: bool,
+    /// True if encrypted reasoning is left out already.
+    pub(crate) reasoning_dropped: bool,
 }
 
 /// What comes next.
@@ -40,6 +44,8 @@ pub(crate) enum NextStep {
     Refresh,
     /// The very same again: it was not processed.
     Repeat,
+    /// The same route again, without the encrypted reasoning of earlier turns: it belongs to another account.
+    DropReasoning,
     /// Another credential of the same route, else the next named fallback.
     NextCredential,
     /// The next named fallback.
@@ -76,6 +82,9 @@ pub(crate) fn next_step(failed: &Failed, room: &Room) -> NextStep {
     if failed.sent == Sent::NotProcessed && !room.repeated {
         return NextStep::Repeat;
     }
+    if failed.reasoning_refused && !room.reasoning_dropped {
+        return NextStep::DropReasoning;
+    }
     match failed.reason.row().after {
         After::Stop => NextStep::Stop,
         After::NextFallback => NextStep::NextRoute,
@@ -87,22 +96,31 @@ pub(crate) fn next_step(failed: &Failed, room: &Room) -> NextStep {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { attempts: 1, refreshed: false, repeated: false };
+    const ROOM: Room = Room { attempts: 1, refreshed: false, repeated: false, reasoning_dropped: false };
+    const NOTHING: Failed = Failed {
+        reason: Reason::Internal,
+        status: None,
+        sent: Sent::Sent,
+        relayed: false,
+        failed_event: false,
+        reasoning_refused: false,
+    };
 
     fn refused(reason: Reason, status: u16) -> Failed {
-        Failed { reason, status: Some(status), sent: Sent::Sent, relayed: false, failed_event: false }
+        Failed { reason, status: Some(status), ..NOTHING }
     }
 
     fn unanswered(reason: Reason, sent: Sent) -> Failed {
-        Failed { reason, status: None, sent, relayed: false, failed_event: false }
+        Failed { reason, sent, ..NOTHING }
     }
 
     #[test]
     fn rule_seven_as_a_table() {
-        use NextStep::{NextCredential, NextRoute, Refresh, Repeat, Stop};
+        use NextStep::{DropReasoning, NextCredential, NextRoute, Refresh, Repeat, Stop};
         use Reason as R;
         let cut = |status| Failed { status, ..unanswered(R::StreamCut, Sent::Sent) };
         let event = |reason| Failed { failed_event: true, ..refused(reason, 200) };
+        let unreadable = |failed| Failed { reasoning_refused: true, ..failed };
         let rows = [
             // Refusals: the status allows it, the reason says where to.
             (refused(R::CredentialRejected, 401), Refresh),
@@ -139,6 +157,11 @@ mod tests {
             (event(R::UpstreamOverloaded), NextRoute),
             (event(R::ContextTooLong), Stop),
             (refused(R::RateLimited, 200), Stop),
+            // Reasoning of another account: a status or the failed event answered it; silence did not.
+            (unreadable(refused(R::RequestRejected, 400)), DropReasoning),
+            (unreadable(event(R::RequestRejected)), DropReasoning),
+            (unreadable(refused(R::RequestRejected, 200)), Stop),
+            (unreadable(cut(Some(200))), Stop),
         ];
         for (failed, expected) in rows {
             assert_eq!(next_step(&failed, &ROOM), expected, "{failed:?}");
@@ -155,5 +178,7 @@ mod tests {
         assert_eq!(next_step(&rejected, &Room { refreshed: true, ..ROOM }), NextStep::NextCredential);
         let lost = unanswered(Reason::UpstreamError, Sent::NotProcessed);
         assert_eq!(next_step(&lost, &Room { repeated: true, ..ROOM }), NextStep::NextRoute);
+        let unreadable = Failed { reasoning_refused: true, ..refused(Reason::RequestRejected, 400) };
+        assert_eq!(next_step(&unreadable, &Room { reasoning_dropped: true, ..ROOM }), NextStep::Stop);
     }
 }

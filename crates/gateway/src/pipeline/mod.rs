@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use futures_util::Stream;
-use proto::common::v1::Header;
+use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::Route;
 use proto::transport::v1::Outcome;
 use tracing::Span;
@@ -104,6 +104,7 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
             return;
         };
         let route = plan.route().cloned().unwrap_or_default();
+        call.note_quota(&binding, std::mem::take(&mut attempt.head.quota), &attempt.head.headers);
         yield CallEvent::Head(call.head(&attempt.head, &route));
         loop {
             let message = tokio::select! {
@@ -122,6 +123,8 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
             }
             if terminal.is_some() {
                 call.terminal = terminal;
+                // For the caller the call is over when it sees this, and the next one may begin.
+                call.leave();
                 if let Some(end) = attempt.end_at_hand(call.budget).await {
                     // The record is written before the caller can see that the call is over.
                     let ended = call.settle(end, &plan, &binding);
@@ -153,7 +156,7 @@ impl Call {
                 }
             };
             plan.begin();
-            let begun = match self.respond(&route, &mut binding, ask).await {
+            let begun = match self.respond(plan, &route, &mut binding, ask).await {
                 Ok(mut attempt) => match attempt.begin(plan.could_go_on(binding.others), self.budget).await {
                     Begun::Answers => return Some((attempt, binding)),
                     Begun::Failed(end) => (Some(attempt), end),
@@ -172,10 +175,17 @@ impl Call {
         let failed = attempt.as_ref().map_or_else(|| end.failed(&failure), |a| a.failed(&failure, &end));
         let route = plan.route().cloned().unwrap_or_default();
         let model = route.upstream_model.clone();
-        let (head, held) = attempt.map(|a| (a.head, a.held)).unwrap_or_default();
-        let refusal = Refusal { route, head, outcome: end.outcome, held };
+        let (mut head, held) = attempt.map(|a| (a.head, a.held)).unwrap_or_default();
+        let mut outcome = end.outcome;
+        self.note_quota(binding, std::mem::take(&mut head.quota), &head.headers);
+        let mut exhausted = None;
+        if let Some(outcome) = &mut outcome {
+            self.note_quota(binding, std::mem::take(&mut outcome.quota), &outcome.headers);
+            exhausted = outcome.exhausted.take();
+        }
+        let refusal = Refusal { route, head, outcome, held };
         let step = plan.attempt_failed(failed, failure.clone(), &binding.bound, refusal);
-        if let Some(heard) = self.report(plan, binding, &model, &failure)
+        if let Some(heard) = self.report(plan, binding, &model, &failure, exhausted)
             && step != NextStep::Stop
         {
             // So that the next bind already knows; a slow auth-svc hears of it later.
@@ -191,11 +201,12 @@ impl Call {
         binding: &Binding,
         model: &str,
         failure: &Failure,
+        exhausted: Option<QuotaWindow>,
     ) -> Option<tokio::sync::oneshot::Receiver<()>> {
         let rejected = failure.reason == domain::Reason::CredentialRejected;
         let due = plan.rejected().is_none() && (!rejected || plan.refreshed(&binding.bound.credential_id));
         (due && report::changes_standing(failure.reason))
-            .then(|| report::report(&self.core, &binding.bound, model, failure))
+            .then(|| report::report(&self.core, &binding.bound, model, failure, exhausted))
     }
 
     fn head(&mut self, head: &proto::transport::v1::Head, route: &Route) -> Head {
@@ -211,14 +222,15 @@ impl Call {
 
     /// The attempt that answered has ended.
     fn settle(&mut self, end: Box<End>, plan: &Plan, binding: &Binding) -> CallEvent {
-        let End { failure, outcome } = *end;
+        let End { failure, mut outcome } = *end;
         let answered = self.terminal.as_ref().is_some_and(|t| t.success);
         // The answer is whole; that transport-svc broke off behind it harms nobody.
         let failure = failure.filter(|_| outcome.is_some() || !answered);
         self.tracer.end(failure.as_ref(), outcome.as_ref());
         if let Some(failure) = &failure {
             let model = plan.route().map(|r| r.upstream_model.as_str()).unwrap_or_default();
-            drop(self.report(plan, binding, model, failure));
+            let exhausted = outcome.as_mut().and_then(|outcome| outcome.exhausted.take());
+            drop(self.report(plan, binding, model, failure, exhausted));
         }
         CallEvent::End(Box::new(self.finish(failure, outcome.as_ref())))
     }

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     /// Credentials that were refreshed in this call.
     refreshed: Vec<String>,
     repeated: bool,
+    /// From here on the encrypted reasoning of earlier turns is left out.
+    drop_reasoning: bool,
     attempts: u32,
     /// True once an attempt was made on the current route.
     tried: bool,
@@ -55,6 +57,7 @@ impl Plan {
             rejected: None,
             refreshed: Vec::new(),
             repeated: false,
+            drop_reasoning: false,
             attempts: 0,
             tried: false,
             failed: None,
@@ -85,6 +88,11 @@ impl Plan {
     /// True if this credential was refreshed in this call: its rejection is final.
     pub(crate) fn refreshed(&self, credential_id: &str) -> bool {
         self.refreshed.iter().any(|id| id == credential_id)
+    }
+
+    /// True once the upstream has refused the encrypted reasoning of earlier turns: no attempt sends it again.
+    pub(crate) fn drops_reasoning(&self) -> bool {
+        self.drop_reasoning
     }
 
     /// An attempt begins.
@@ -125,13 +133,15 @@ impl Plan {
         refusal: Refusal,
     ) -> NextStep {
         let refreshed = self.refreshed(&bound.credential_id);
-        let step = next_step(&failed, &Room { attempts: self.attempts, refreshed, repeated: self.repeated });
+        let (attempts, repeated, reasoning_dropped) = (self.attempts, self.repeated, self.drop_reasoning);
+        let step = next_step(&failed, &Room { attempts, refreshed, repeated, reasoning_dropped });
         match step {
             NextStep::Refresh => {
                 self.refreshed.push(bound.credential_id.clone());
                 self.rejected = Some(Rejected { credential_id: bound.credential_id.clone(), version: bound.version });
             }
             NextStep::Repeat => self.repeated = true,
+            NextStep::DropReasoning => self.drop_reasoning = true,
             NextStep::NextCredential => {
                 // A rejected token is no good anywhere; a limit may hold for one model only, and auth-svc knows which.
                 let for_good = failure.reason == Reason::CredentialRejected;
@@ -188,7 +198,14 @@ mod tests {
 
     fn fail(plan: &mut Plan, reason: Reason, status: u16, id: &str) -> NextStep {
         plan.begin();
-        let failed = Failed { reason, status: Some(status), sent: Sent::Sent, relayed: false, failed_event: false };
+        let failed = Failed {
+            reason,
+            status: Some(status),
+            sent: Sent::Sent,
+            relayed: false,
+            failed_event: false,
+            reasoning_refused: false,
+        };
         plan.attempt_failed(failed, failure(reason), &bound(id), Refusal::default())
     }
 
@@ -213,6 +230,25 @@ mod tests {
         plan.not_bound(failure(Reason::CredentialNotBound));
         assert_eq!(plan.route().map(|r| r.model.as_str()), Some("b"));
         assert_eq!(plan.excluded(), ["c1"], "the limit of c2 may not hold for b");
+    }
+
+    #[test]
+    fn refused_reasoning_is_left_out_for_the_rest_of_the_call() {
+        let mut plan = Plan::new(vec![route("a"), route("b")]);
+        plan.begin();
+        let failed = Failed {
+            reason: Reason::RequestRejected,
+            status: Some(400),
+            sent: Sent::Sent,
+            relayed: false,
+            failed_event: false,
+            reasoning_refused: true,
+        };
+        let step = plan.attempt_failed(failed, failure(Reason::RequestRejected), &bound("c1"), Refusal::default());
+        assert_eq!((step, plan.drops_reasoning(), plan.excluded()), (NextStep::DropReasoning, true, vec![]));
+        assert_eq!(plan.route().map(|r| r.model.as_str()), Some("a"));
+        assert_eq!(fail(&mut plan, Reason::UpstreamError, 500, "c1"), NextStep::NextRoute);
+        assert!(plan.drops_reasoning(), "the fallback does not send it either");
     }
 
     #[test]

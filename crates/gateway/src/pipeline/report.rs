@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::{Failure, Reason};
 use http::HeaderMap;
 use proto::auth::v1::{Bound, ReportOutcomeRequest};
+use proto::common::v1::QuotaWindow;
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
@@ -24,13 +25,16 @@ pub(crate) fn changes_standing(reason: Reason) -> bool {
     matches!(reason, Reason::UsageLimit | Reason::RateLimited | Reason::NotEntitled | Reason::CredentialRejected)
 }
 
-/// Reports in a task that outlives the call. The receiver hears when the first try is over.
+/// Reports in a task that outlives the call. `exhausted` is the window that a USAGE_LIMIT is about, where the upstream
+/// has said. The receiver hears when the first try is over.
 pub(crate) fn report(
     core: &Arc<Core>,
     bound: &Bound,
     upstream_model: &str,
     failure: &Failure,
+    exhausted: Option<QuotaWindow>,
 ) -> oneshot::Receiver<()> {
+    let (limit, window_seconds) = exhausted.map_or((None, None), |w| (Some(w.limit), Some(w.window_seconds)));
     let outcome = ReportOutcomeRequest {
         credential_id: bound.credential_id.clone(),
         version: bound.version,
@@ -38,6 +42,9 @@ pub(crate) fn report(
         upstream_model: upstream_model.to_owned(),
         resets_at: failure.resets_at.map(|s| s as f64),
         retry_after_seconds: failure.retry_after_seconds,
+        limit,
+        // 0 is a window whose length the upstream did not say.
+        window_seconds: window_seconds.filter(|seconds| *seconds > 0),
     };
     let (tried, first_try) = oneshot::channel();
     let task = deliver(Arc::clone(core), outcome, bound.credential.clone(), tried);

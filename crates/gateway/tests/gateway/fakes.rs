@@ -9,9 +9,11 @@ use domain::{Candidate, CandidateReason, Failure, Reason, service};
 use futures_util::Stream;
 use proto::auth::v1::binding_service_server::BindingService;
 use proto::auth::v1::{
-    BindRequest, BindResponse, Bound, CheckBindingRequest, CheckBindingResponse, ReportOutcomeRequest,
-    ReportOutcomeResponse, VerifyKeyRequest, VerifyKeyResponse, Wanted,
+    BindRequest, BindResponse, Bound, CheckBindingRequest, CheckBindingResponse, ClaimProbesRequest,
+    ClaimProbesResponse, ReportOutcomeRequest, ReportOutcomeResponse, ReportUsageRequest, ReportUsageResponse,
+    VerifyKeyRequest, VerifyKeyResponse, Wanted,
 };
+use proto::common::v1::QuotaWindow;
 use proto::router::v1::router_service_server::RouterService;
 use proto::router::v1::{
     Agent, ExplainRequest, ExplainResponse, ListModelsRequest, ListModelsResponse, Model, ReloadRequest,
@@ -20,7 +22,8 @@ use proto::router::v1::{
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::transport_service_server::TransportService;
 use proto::transport::v1::{
-    Chunk, Head, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse, SealedCredential,
+    Chunk, FetchUsageRequest, FetchUsageResponse, Head, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
+    SealedCredential,
 };
 use service_kit::{candidate_to_proto, failure_to_proto, status_from_failure};
 use tonic::{Request, Response, Status};
@@ -132,6 +135,19 @@ pub(crate) struct FakeAuth {
     /// Reports that are refused before one is taken.
     pub(crate) deaf: AtomicUsize,
     pub(crate) verified: AtomicUsize,
+    /// What is said of every key beside its agent and models.
+    pub(crate) key: Mutex<VerifyKeyResponse>,
+    /// Why no key is verified.
+    pub(crate) refuses_keys: Mutex<Option<Failure>>,
+    /// Reports of usage, in the order they came, refused ones included.
+    pub(crate) usage: Mutex<Vec<ReportUsageRequest>>,
+    /// Reports of usage that are refused before one is taken.
+    pub(crate) usage_deaf: AtomicUsize,
+    /// Usage requests that are due: one answer each; without one, none are.
+    pub(crate) due: Mutex<VecDeque<ClaimProbesResponse>>,
+    pub(crate) claims: AtomicUsize,
+    /// True for an auth-svc that does not know of usage.
+    pub(crate) old: AtomicBool,
 }
 
 impl FakeAuth {
@@ -213,8 +229,34 @@ impl BindingService for FakeAuth {
         Ok(Response::new(ReportOutcomeResponse {}))
     }
 
+    async fn report_usage(
+        &self,
+        request: Request<ReportUsageRequest>,
+    ) -> Result<Response<ReportUsageResponse>, Status> {
+        self.usage.lock().unwrap().push(request.into_inner());
+        if self.old.load(Ordering::SeqCst) {
+            return Err(Status::unimplemented("not yet"));
+        }
+        if self.usage_deaf.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
+            return Err(Status::unavailable("not now"));
+        }
+        Ok(Response::new(ReportUsageResponse {}))
+    }
+
+    async fn claim_probes(&self, _: Request<ClaimProbesRequest>) -> Result<Response<ClaimProbesResponse>, Status> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        if self.old.load(Ordering::SeqCst) {
+            return Err(Status::unimplemented("not yet"));
+        }
+        let nothing = || ClaimProbesResponse { next_in_seconds: 1.0, ..ClaimProbesResponse::default() };
+        Ok(Response::new(self.due.lock().unwrap().pop_front().unwrap_or_else(nothing)))
+    }
+
     async fn verify_key(&self, request: Request<VerifyKeyRequest>) -> Result<Response<VerifyKeyResponse>, Status> {
         self.verified.fetch_add(1, Ordering::SeqCst);
+        if let Some(failure) = &*self.refuses_keys.lock().unwrap() {
+            return Err(status_from_failure(failure));
+        }
         let hash = request.into_inner().key_hash;
         let named = |key: &str| blake3::hash(key.as_bytes()).as_bytes().as_slice() == hash.as_ref();
         let agent = match () {
@@ -227,7 +269,9 @@ impl BindingService for FakeAuth {
         };
         // The other agent's key is a narrow one.
         let models = if agent == "other" { vec!["openai-codex/gpt-5.5".to_owned()] } else { vec![] };
-        Ok(Response::new(VerifyKeyResponse { agent: agent.into(), models, ..VerifyKeyResponse::default() }))
+        let key = self.key.lock().unwrap().clone();
+        let key_id = format!("key-{agent}");
+        Ok(Response::new(VerifyKeyResponse { key_id, agent: agent.into(), models, ..key }))
     }
 }
 
@@ -238,6 +282,12 @@ pub(crate) struct FakeTransport {
     pub(crate) requests: Mutex<Vec<RespondRequest>>,
     /// True once a stream was dropped before its end.
     pub(crate) dropped: Arc<AtomicBool>,
+    /// The quota that every head tells.
+    pub(crate) quota: Mutex<Vec<QuotaWindow>>,
+    /// Questions for usage.
+    pub(crate) asked: Mutex<Vec<FetchUsageRequest>>,
+    /// Their answers; without one, an empty one.
+    pub(crate) usage: Mutex<VecDeque<FetchUsageResponse>>,
 }
 
 struct NoteDrop(Arc<AtomicBool>, bool);
@@ -260,15 +310,22 @@ impl TransportService for FakeTransport {
         if let Some(Step::Refuse(failure)) = steps.first() {
             return Err(status_from_failure(failure));
         }
-        let dropped = Arc::clone(&self.dropped);
+        let (dropped, quota) = (Arc::clone(&self.dropped), self.quota.lock().unwrap().clone());
+        // Made here, so that a stream which is dropped before anybody has looked at it is noted, too.
+        let note = NoteDrop(dropped, false);
         Ok(Response::new(Box::pin(async_stream::stream! {
-            let mut note = NoteDrop(dropped, false);
+            let mut note = note;
             for step in steps {
                 let message = match step {
                     Step::Head => Message::Head(Head {
                         status: 200,
-                        headers: vec![header("x-request-id", "req-1"), header("openai-model", "gpt-5.5")],
+                        headers: vec![
+                            header("x-request-id", "req-1"),
+                            header("openai-model", "gpt-5.5"),
+                            header("x-codex-plan-type", "plus"),
+                        ],
                         dropped: vec!["temperature".into()],
+                        quota: quota.clone(),
                     }),
                     Step::Chunk(data, content) => Message::Chunk(Chunk { data, content }),
                     Step::Outcome(outcome) => Message::Outcome(*outcome),
@@ -283,6 +340,12 @@ impl TransportService for FakeTransport {
             }
             note.1 = true;
         })))
+    }
+
+    async fn fetch_usage(&self, request: Request<FetchUsageRequest>) -> Result<Response<FetchUsageResponse>, Status> {
+        self.asked.lock().unwrap().push(request.into_inner());
+        let empty = || FetchUsageResponse { outcome: Some(success()), ..FetchUsageResponse::default() };
+        Ok(Response::new(self.usage.lock().unwrap().pop_front().unwrap_or_else(empty)))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

@@ -146,13 +146,13 @@ pub(crate) fn body(stream: bool) -> Value {
 
 /// Waits for `condition`, for up to five seconds.
 pub(crate) async fn eventually(condition: impl Fn() -> bool) {
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if condition() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it did not come to pass within five seconds");
+    panic!("it did not come to pass within half a minute");
 }
 
 /// The results of a trace's attempts, each with its reason.

@@ -182,3 +182,41 @@ pub struct Header {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
+/// How much of one window of a limit is used, as the upstream tells it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct QuotaWindow {
+    /// Id of the limit: "codex", or another one that some models count against.
+    #[prost(string, tag = "1")]
+    pub limit: ::prost::alloc::string::String,
+    /// Length of the window in seconds: what tells windows apart (18000 is 5 hours, 604800 a week).
+    #[prost(int32, tag = "2")]
+    pub window_seconds: i32,
+    /// Percent used, 0 to 100; may exceed 100.
+    #[prost(double, tag = "3")]
+    pub used_percent: f64,
+    /// Unix seconds at which it resets; absent where the upstream does not say.
+    #[prost(double, optional, tag = "4")]
+    pub resets_at: ::core::option::Option<f64>,
+    /// The limit's name for people, where the upstream gives one.
+    #[prost(string, optional, tag = "5")]
+    pub limit_name: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Something that an operator should know, with what to do about it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Finding {
+    /// "ok", "warning" or "error". An error is something that makes calls fail now.
+    #[prost(string, tag = "1")]
+    pub severity: ::prost::alloc::string::String,
+    /// What it is about, e.g. "credential main", "database", "service transport-svc".
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    /// What was found; reads alone, holds no secret.
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+    /// What to do; empty where nothing is.
+    #[prost(string, tag = "4")]
+    pub next_step: ::prost::alloc::string::String,
+    /// The reason that calls fail with, or would; a name of the reason table.
+    #[prost(string, optional, tag = "5")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}

@@ -23,6 +23,9 @@ pub struct RespondRequest {
     /// Resource to call.
     #[prost(enumeration = "Resource", tag = "7")]
     pub resource: i32,
+    /// Drop the encrypted reasoning of earlier turns: the upstream refused it (it belongs to another account).
+    #[prost(bool, tag = "8")]
+    pub drop_encrypted_reasoning: bool,
 }
 /// An access token that only transport-svc can open, and only for what it names.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -90,6 +93,9 @@ pub struct Head {
     /// Request fields that a rule of the target dropped.
     #[prost(string, repeated, tag = "3")]
     pub dropped: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How much of the credential's quota is used, as the headers say.
+    #[prost(message, repeated, tag = "4")]
+    pub quota: ::prost::alloc::vec::Vec<super::super::common::v1::QuotaWindow>,
 }
 /// A part of the body.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -149,6 +155,15 @@ pub struct Outcome {
     /// Span of the upstream request, 16 hex digits.
     #[prost(string, tag = "15")]
     pub span_id: ::prost::alloc::string::String,
+    /// How much of the credential's quota is used, as the headers of a refusal say; a head has them otherwise.
+    #[prost(message, repeated, tag = "16")]
+    pub quota: ::prost::alloc::vec::Vec<super::super::common::v1::QuotaWindow>,
+    /// The window that is used up (USAGE_LIMIT), where the upstream tells.
+    #[prost(message, optional, tag = "17")]
+    pub exhausted: ::core::option::Option<super::super::common::v1::QuotaWindow>,
+    /// True if the upstream refused the encrypted reasoning of earlier turns: the same request without it may succeed.
+    #[prost(bool, tag = "18")]
+    pub reasoning_refused: bool,
 }
 /// Milestones, in microseconds since transport-svc received the request; absent where not reached.
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
@@ -188,6 +203,35 @@ pub struct ProbeResponse {
     /// Model names the upstream lists for this credential.
     #[prost(string, repeated, tag = "2")]
     pub models: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A question about an account's quota.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchUsageRequest {
+    /// Id that the seal names.
+    #[prost(string, tag = "1")]
+    pub call_id: ::prost::alloc::string::String,
+    /// Target id.
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    /// The credential, sealed for the target's account endpoints.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<SealedCredential>,
+}
+/// Its answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchUsageResponse {
+    /// How the request ended; a failure has the very reason a call would get.
+    #[prost(message, optional, tag = "1")]
+    pub outcome: ::core::option::Option<Outcome>,
+    /// Every window that was told.
+    #[prost(message, repeated, tag = "2")]
+    pub windows: ::prost::alloc::vec::Vec<super::super::common::v1::QuotaWindow>,
+    /// The plan.
+    #[prost(string, optional, tag = "3")]
+    pub plan: ::core::option::Option<::prost::alloc::string::String>,
+    /// Whether calls are allowed now.
+    #[prost(bool, optional, tag = "4")]
+    pub allowed: ::core::option::Option<bool>,
 }
 /// Which resource below the target's base URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -403,6 +447,36 @@ pub mod transport_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// How much of the account's quota is used: GET {backend_url}/wham/usage.
+        pub async fn fetch_usage(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchUsageResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/switchboard.transport.v1.TransportService/FetchUsage",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "switchboard.transport.v1.TransportService",
+                        "FetchUsage",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -436,6 +510,14 @@ pub mod transport_service_server {
             &self,
             request: tonic::Request<super::ProbeRequest>,
         ) -> std::result::Result<tonic::Response<super::ProbeResponse>, tonic::Status>;
+        /// How much of the account's quota is used: GET {backend_url}/wham/usage.
+        async fn fetch_usage(
+            &self,
+            request: tonic::Request<super::FetchUsageRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchUsageResponse>,
+            tonic::Status,
+        >;
     }
     /// Makes upstream requests. Opens a target only with a sealed credential that names its origin and path.
     #[derive(Debug)]
@@ -589,6 +671,51 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ProbeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/switchboard.transport.v1.TransportService/FetchUsage" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchUsageSvc<T: TransportService>(pub Arc<T>);
+                    impl<
+                        T: TransportService,
+                    > tonic::server::UnaryService<super::FetchUsageRequest>
+                    for FetchUsageSvc<T> {
+                        type Response = super::FetchUsageResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchUsageRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TransportService>::fetch_usage(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchUsageSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

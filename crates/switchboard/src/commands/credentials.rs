@@ -1,13 +1,16 @@
-//! `credentials list|show|refresh|remove|order`. Never prints a token: the service never sends one.
+//! `credentials list|show|refresh|remove|order|confirm|rekey`. Never prints a token: the service never sends one.
 
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
+use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::auth::v1::{
-    Credential, ListCredentialsRequest, OrderCredentialsRequest, RefreshCredentialRequest, RemoveCredentialRequest,
+    ConfirmCredentialRequest, Credential, ListCredentialsRequest, ListCredentialsResponse, OrderCredentialsRequest,
+    RefreshCredentialRequest, RekeyDatabaseRequest, RemoveCredentialRequest, Selection,
 };
 use serde_json::{Value, json};
 use service_kit::{PeerChannel, failure_from_proto};
 
+use super::quota;
 use crate::args::{Cli, CredentialsAction, CredentialsArgs};
 use crate::control::Auth;
 use crate::output::{Failed, print_json, print_line, print_table, when};
@@ -15,20 +18,20 @@ use crate::output::{Failed, print_json, print_line, print_table, when};
 pub(crate) async fn run(cli: &Cli, args: &CredentialsArgs) -> Result<(), Failed> {
     let auth = Auth::open(cli, false).await?;
     let mut client = CredentialServiceClient::new(auth.channel());
-    let result = act(cli, &args.action, &mut client).await;
-    auth.finish().await;
-    result
+    let channel = auth.channel();
+    auth.complete(act(cli, &args.action, &mut client, channel)).await?
 }
 
 async fn act(
     cli: &Cli,
     action: &CredentialsAction,
     client: &mut CredentialServiceClient<PeerChannel>,
+    channel: PeerChannel,
 ) -> Result<(), Failed> {
     match action {
         CredentialsAction::List => list(cli, &all(client).await?),
         CredentialsAction::Show { credential } => {
-            let all = all(client).await?;
+            let all = all(client).await?.credentials;
             let found = all.iter().find(|c| c.label == *credential || c.id == *credential);
             let found = found.ok_or_else(|| {
                 Failed::Message(format!("no credential {credential:?}; `switchboard credentials list` shows all"))
@@ -41,18 +44,31 @@ async fn act(
             client.remove_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;
             done(cli, "removed", credential);
         }
-        CredentialsAction::Order { provider, credentials } => {
-            let request = OrderCredentialsRequest { provider: provider.clone(), credentials: credentials.clone() };
+        CredentialsAction::Order { provider, credentials, by_session } => {
+            let request = OrderCredentialsRequest {
+                provider: provider.clone(),
+                credentials: credentials.clone(),
+                by_session: *by_session,
+            };
             client.order_credentials(request).await.map_err(|s| Failed::status(&s, AUTH))?;
-            done(cli, "ordered", &credentials.join(", "));
+            match by_session {
+                true => done(cli, "spread sessions over", provider),
+                false => done(cli, "ordered", &credentials.join(", ")),
+            }
         }
+        CredentialsAction::Confirm { credential } => {
+            let request = ConfirmCredentialRequest { credential: credential.clone() };
+            client.confirm_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;
+            done(cli, "confirmed", credential);
+        }
+        CredentialsAction::Rekey => rekey(cli, channel).await?,
     }
     Ok(())
 }
 
-async fn all(client: &mut CredentialServiceClient<PeerChannel>) -> Result<Vec<Credential>, Failed> {
+async fn all(client: &mut CredentialServiceClient<PeerChannel>) -> Result<ListCredentialsResponse, Failed> {
     let answer = client.list_credentials(ListCredentialsRequest { provider: String::new() }).await;
-    Ok(answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner().credentials)
+    Ok(answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner())
 }
 
 fn done(cli: &Cli, what: &str, which: &str) {
@@ -75,16 +91,38 @@ async fn refresh(cli: &Cli, client: &mut CredentialServiceClient<PeerChannel>, l
     Ok(())
 }
 
-fn list(cli: &Cli, credentials: &[Credential]) {
+async fn rekey(cli: &Cli, channel: PeerChannel) -> Result<(), Failed> {
+    let answer = MaintenanceServiceClient::new(channel).rekey_database(RekeyDatabaseRequest {}).await;
+    let done = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     if cli.json {
-        print_json(&json!({ "credentials": credentials.iter().map(as_json).collect::<Vec<_>>() }));
+        print_json(&json!({ "status": "ok", "oldKeyId": done.old_key_id, "newKeyId": done.new_key_id,
+            "keyFile": done.key_file, "values": done.values }));
+        return Ok(());
+    }
+    print_line(&format!(
+        "{} values are encrypted with key {} now; it is in {}",
+        done.values, done.new_key_id, done.key_file
+    ));
+    print_line(&format!(
+        "key {} is gone, and the copies from before upgrades with it. Copies of the database files that you made \
+         yourself need it: replace them (`switchboard backup` needs no database key)",
+        done.old_key_id
+    ));
+    Ok(())
+}
+
+fn list(cli: &Cli, all: &ListCredentialsResponse) {
+    let credentials = &all.credentials;
+    if cli.json {
+        let selection = |s: &Selection| json!({ "provider": s.provider, "mode": s.mode });
+        print_json(&json!({ "credentials": credentials.iter().map(as_json).collect::<Vec<_>>(),
+            "selections": all.selections.iter().map(selection).collect::<Vec<_>>() }));
         return;
     }
     let now = domain::Clock::system().now_s();
     let rows: Vec<_> = credentials
         .iter()
         .map(|c| {
-            let state = if c.borrowed { format!("{}, borrowed", c.state) } else { c.state.clone() };
             vec![
                 c.label.clone(),
                 c.provider.clone(),
@@ -93,7 +131,7 @@ fn list(cli: &Cli, credentials: &[Credential]) {
                 c.email.clone().or_else(|| c.account_id.clone()).unwrap_or_else(|| "-".to_owned()),
                 c.plan.clone().unwrap_or_else(|| "-".to_owned()),
                 c.source.clone(),
-                state,
+                state(c),
             ]
         })
         .collect();
@@ -101,12 +139,53 @@ fn list(cli: &Cli, credentials: &[Credential]) {
         &["CREDENTIAL", "PROVIDER", "KIND", "ACCESS TOKEN EXPIRES", "ACCOUNT", "PLAN", "SOURCE", "STATE"],
         &rows,
     );
+    for line in quota::lines(credentials, now) {
+        print_line(&line);
+    }
     // A sentence in a cell would make every line as long as itself.
-    for (c, detail) in credentials.iter().filter_map(|c| Some((c, c.detail.as_ref()?))) {
-        print_line(&format!("{}: {detail}", c.label));
+    for c in credentials {
+        for sentence in c.detail.iter().cloned().chain(refresh_problem(c, now)) {
+            print_line(&format!("{}: {sentence}", c.label));
+        }
+    }
+    for selection in &all.selections {
+        // One credential leaves nothing to choose.
+        if credentials.iter().filter(|c| c.provider == selection.provider).count() > 1 {
+            print_line(&chosen(selection));
+        }
     }
     if rows.is_empty() {
         print_line("none yet: `switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`");
+    }
+}
+
+/// The state with what an operator must know beside it.
+fn state(c: &Credential) -> String {
+    let beside = [
+        (c.borrowed, "borrowed"),
+        (c.exported_at.is_some(), "exported"),
+        (c.unconfirmed && c.state != "unconfirmed", "unconfirmed"),
+    ];
+    let words = beside.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word);
+    [c.state.as_str()].into_iter().chain(words).collect::<Vec<_>>().join(", ")
+}
+
+fn refresh_problem(c: &Credential, now_s: i64) -> Option<String> {
+    let cause = c.refresh_problem.as_deref().unwrap_or("the cause is not known");
+    Some(format!("refresh fails since {}: {cause}", when(c.refresh_failing_since?, now_s)))
+}
+
+fn chosen(selection: &Selection) -> String {
+    let provider = &selection.provider;
+    match selection.mode.as_str() {
+        "session" => format!(
+            "{provider}: each session keeps to one of its credentials; `switchboard credentials order {provider} LABEL…` \
+             sets an order"
+        ),
+        _ => format!(
+            "{provider}: credentials are tried in this order; `switchboard credentials order {provider} --by-session` \
+             spreads sessions over them"
+        ),
     }
 }
 
@@ -123,7 +202,7 @@ fn show(cli: &Cli, c: &Credential) {
         ("id", c.id.clone()),
         ("provider", c.provider.clone()),
         ("kind", c.kind.clone()),
-        ("state", c.state.clone()),
+        ("state", state(c)),
         ("detail", text(&c.detail)),
         ("account", text(&c.account_id)),
         ("email", text(&c.email)),
@@ -131,12 +210,19 @@ fn show(cli: &Cli, c: &Credential) {
         ("issuer", text(&c.issuer)),
         ("expires", time(c.expires_at)),
         ("refreshed", time(c.last_refresh)),
+        ("next refresh", time(c.next_refresh)),
         ("version", c.version.to_string()),
         ("source", c.source.clone()),
         ("rests until", time(c.rest_until)),
         ("borrowed", c.borrowed.to_string()),
+        ("unconfirmed", c.unconfirmed.to_string()),
+        ("exported", time(c.exported_at)),
+        ("quota heard", time(c.quota_observed_at)),
     ] {
         print_line(&format!("{name:<12} {value}"));
+    }
+    for line in quota::lines(std::slice::from_ref(c), now).into_iter().chain(refresh_problem(c, now)) {
+        print_line(&line);
     }
 }
 
@@ -144,5 +230,7 @@ fn as_json(c: &Credential) -> Value {
     json!({ "id": c.id, "label": c.label, "provider": c.provider, "kind": c.kind, "state": c.state, "detail": c.detail,
         "accountId": c.account_id, "email": c.email, "plan": c.plan, "issuer": c.issuer, "expiresAt": c.expires_at,
         "lastRefresh": c.last_refresh, "version": c.version, "source": c.source, "restUntil": c.rest_until,
-        "borrowed": c.borrowed })
+        "borrowed": c.borrowed, "quota": quota::as_json(c), "quotaObservedAt": c.quota_observed_at,
+        "nextRefresh": c.next_refresh, "refreshFailingSince": c.refresh_failing_since,
+        "refreshProblem": c.refresh_problem, "unconfirmed": c.unconfirmed, "exportedAt": c.exported_at })
 }

@@ -1,14 +1,26 @@
-//! `health`: asks every service whether it serves; made for health checks of containers and units.
+//! `health`: asks every service whether it serves; made for health checks of containers and units. What will go wrong
+//! is printed too, and does not change the exit code.
+
+use std::time::Duration;
 
 use domain::Failure;
+use domain::service::AUTH;
 use serde_json::json;
-use service_kit::PeerChannel;
+use service_kit::{Finding, PeerChannel, Severity};
 
 use crate::args::Cli;
-use crate::control::{CONTROL, SERVICES, data_dir, require};
+use crate::commands::doctor;
+use crate::control::{CONTROL, SERVICES, connect, data_dir, require};
 use crate::output::{Failed, print_json, print_line};
 
 pub(crate) async fn run(cli: &Cli) -> Result<(), Failed> {
+    let results = ask(cli).await?;
+    let warnings = warnings(cli).await;
+    report(cli, &results, &warnings)
+}
+
+/// Asks every service; a failure means that there is none at all.
+pub(crate) async fn ask(cli: &Cli) -> Result<Vec<(String, Result<(), Failure>)>, Failed> {
     let mut results: Vec<(String, Result<(), Failure>)> = Vec::new();
     let dir = data_dir(cli)?;
     let control = dir.join(format!("{CONTROL}.sock"));
@@ -27,17 +39,32 @@ pub(crate) async fn run(cli: &Cli) -> Result<(), Failed> {
             require(cli, CONTROL).await?;
         }
     }
-    report(cli, &results)
+    Ok(results)
 }
 
-fn report(cli: &Cli, results: &[(String, Result<(), Failure>)]) -> Result<(), Failed> {
+/// What auth-svc finds amiss although it serves. Whoever checks for health waits for no one, and one that does not
+/// answer has been named already.
+async fn warnings(cli: &Cli) -> Vec<Finding> {
+    let asked = async {
+        match connect(cli, AUTH).await {
+            Ok(Some(channel)) => doctor::ask_auth(channel).await.unwrap_or_default(),
+            Ok(None) | Err(_) => Vec::new(),
+        }
+    };
+    let mut found = tokio::time::timeout(Duration::from_secs(3), asked).await.unwrap_or_default();
+    found.retain(|finding| finding.severity != Severity::Ok);
+    found
+}
+
+fn report(cli: &Cli, results: &[(String, Result<(), Failure>)], warnings: &[Finding]) -> Result<(), Failed> {
     let healthy = results.iter().all(|(_, r)| r.is_ok());
     if cli.json {
         let services: Vec<_> = results
             .iter()
             .map(|(name, r)| json!({ "service": name, "status": if r.is_ok() { "serving" } else { "not serving" }, "error": r.as_ref().err() }))
             .collect();
-        print_json(&json!({ "status": if healthy { "ok" } else { "error" }, "services": services }));
+        let status = if healthy { "ok" } else { "error" };
+        print_json(&json!({ "status": status, "services": services, "warnings": warnings }));
     } else {
         for (name, result) in results {
             match result {
@@ -45,6 +72,7 @@ fn report(cli: &Cli, results: &[(String, Result<(), Failure>)]) -> Result<(), Fa
                 Err(failure) => print_line(&format!("{name}: {failure}")),
             }
         }
+        warnings.iter().for_each(|finding| print_line(&finding.to_string()));
     }
     if healthy { Ok(()) } else { Err(Failed::Printed(1)) }
 }

@@ -32,9 +32,8 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
     let auth = if common.dry_run { Auth::open_unchanged(cli).await? } else { Auth::open(cli, true).await? };
     let mut client =
         CredentialServiceClient::new(auth.channel()).max_encoding_message_size(service_kit::MAX_MESSAGE_BYTES);
-    let answer = client.import_credentials(request).await;
     let running = auth.is_running();
-    auth.finish().await;
+    let answer = auth.complete(client.import_credentials(request)).await?;
     let answer = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     // The credentials are in: what hinders the routes must not hide that.
     let (config_note, written) = match write_config(cli, &answer, common.dry_run) {

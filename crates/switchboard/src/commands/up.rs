@@ -30,6 +30,7 @@ async fn up(cli: &Cli, args: &UpArgs, sim: Option<&Sim>) -> Result<(), Failed> {
     let dir = DataDir::open(&options.data_dir, true).map_err(StartError::from)?;
     let _lock = dir.lock().map_err(StartError::from)?;
     let telemetry = telemetry::init("switchboard", log_format(&config), "info").map_err(StartError::from)?;
+    startup::tell_memory();
     let shutdown = shutdown_signal().map_err(StartError::from)?;
 
     let services = AllInOne::build(&config, &dir, loader(options), true).await?;

@@ -3,6 +3,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn edit(kind: TargetKind, hoist: bool, model: &str, body: &[u8]) -> Result<Edited, Failure> {
+    super::edit(Rules { kind, hoist, drop_reasoning: false }, model, body)
+}
+
 fn codex(body: &str, hoist: bool) -> Value {
     let edited = edit(TargetKind::ChatgptCodex, hoist, "gpt-5.5", body.as_bytes()).expect("good");
     serde_json::from_slice(&edited.body).expect("JSON")
@@ -93,6 +97,47 @@ fn bad_bodies_are_named() {
         assert_eq!(failure.reason, Reason::RequestInvalid);
         assert!(failure.message.contains(text) && !failure.message.contains("secret"), "{}", failure.message);
     }
+}
+
+#[test]
+fn refused_reasoning_goes_whole_and_all_else_keeps_its_bytes() {
+    let body = r#"{"input":[{"role":"user","content":"\u0041"}, {"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"},
+        {"type":"message","role":"assistant","content":[ {"type":"output_text","text":"OK"} ]},{"type":"reasoning","summary":[{"text":"s"}],"encrypted_content":null},
+        {"type":"compaction","encrypted_content":"gBBB"},{"role":"user","content":"more"}],"n":1e999}"#;
+    for (kind, drops) in
+        [(TargetKind::ChatgptCodex, true), (TargetKind::OpenaiApi, true), (TargetKind::ChatgptCodex, false)]
+    {
+        let rules = Rules { kind, hoist: true, drop_reasoning: drops };
+        let edited = super::edit(rules, "m", body.as_bytes()).expect("good");
+        let sent = String::from_utf8(edited.body.to_vec()).expect("UTF-8");
+        assert_eq!(sent.contains("gAAA"), !drops);
+        assert!(sent.contains("gBBB") && sent.contains(r#"[ {"type":"output_text","text":"OK"} ]"#), "{sent}");
+        assert!(sent.contains(r#"{"role":"user","content":"\u0041"}"#) && sent.contains("1e999"), "{sent}");
+        let dropped: &[&str] = if drops { &["input[].encrypted_content"] } else { &[] };
+        assert_eq!(edited.dropped, dropped);
+        // What is left holds a reasoning item and a compaction: the cheap look cannot tell, and need not.
+        assert!(edited.holds_reasoning);
+    }
+}
+
+#[test]
+fn reasoning_is_dropped_only_where_there_is_some() {
+    let drop = |body: &str| {
+        let rules = Rules { kind: TargetKind::ChatgptCodex, hoist: false, drop_reasoning: true };
+        super::edit(rules, "m", body.as_bytes()).expect("good")
+    };
+    for body in [
+        r#"{"input":"say \"reasoning\" and \"encrypted_content\""}"#,
+        r#"{"input":[{"role":"user","content":"hi"}],"include":["reasoning.encrypted_content"]}"#,
+        r#"{"input":[{"type":"compaction","encrypted_content":"g"}]}"#,
+        r#"{"input":7}"#,
+        "{}",
+    ] {
+        let edited = drop(body);
+        assert!(edited.dropped.is_empty() && !edited.holds_reasoning, "{body}");
+    }
+    let all = drop(r#"{"input":[{"type":"reasoning","encrypted_content":"g"},{"role":"user","content":"hi"}]}"#);
+    assert!(!all.holds_reasoning, "a second refusal has nothing left to drop");
 }
 
 proptest! {

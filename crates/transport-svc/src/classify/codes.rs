@@ -41,6 +41,19 @@ fn by_phrase(text: &str) -> Option<Reason> {
     }
 }
 
+/// True if the upstream cannot read encrypted reasoning: it belongs to another account, or is too old. Codex' backend
+/// and the public API say so by code; a text without one is taken by its words.
+pub(super) fn refuses_reasoning(error: &UpstreamError) -> bool {
+    const CODE: &str = "invalid_encrypted_content";
+    let named = [&error.code, &error.kind].into_iter().flatten().any(|code| code == CODE);
+    let text = error.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let unreadable = ["could not be verified", "could not be decrypted", "invalid", "could not be parsed"];
+    named
+        || text.contains(CODE)
+        || (text.contains("encrypted content") || text.contains("encrypted_content"))
+            && unreadable.iter().any(|words| text.contains(words))
+}
+
 /// True if the error is about a model's name, and so not about the path.
 pub(super) fn names_model(error: &UpstreamError) -> bool {
     let text = error.message.as_deref().unwrap_or_default().to_ascii_lowercase();

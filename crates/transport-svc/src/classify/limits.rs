@@ -5,29 +5,22 @@ use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::detail::UpstreamError;
-use super::upstream;
+use super::{quota, upstream};
 use crate::headers;
-
-/// A window of a limit, as the response headers tell it.
-struct Window {
-    minutes: Option<i64>,
-    /// Unix seconds.
-    resets_at: Option<i64>,
-}
 
 /// The failure of a plan's limit, with plan, window and reset where they are known.
 pub(super) fn usage_limit(error: &UpstreamError, headers: &HeaderMap, now_s: i64) -> Failure {
-    let window = full_window(headers);
     let told = error.resets_at.or_else(|| error.resets_in_seconds.map(|s| now_s.saturating_add(s.ceil() as i64)));
-    let resets_at = told.or_else(|| window.as_ref().and_then(|w| w.resets_at)).filter(|at| *at > now_s);
+    let window = quota::exhausted(headers, &quota::windows(headers, now_s), told);
+    let resets_at = told.or_else(|| window.as_ref()?.resets_at.map(|at| at as i64)).filter(|at| *at > now_s);
     let plan = error.plan_type.clone().or_else(|| headers::text(headers, "x-codex-plan-type").map(str::to_owned));
 
     let mut message = match &plan {
         Some(plan) => format!("the usage limit of the {plan} plan is reached"),
         None => "the account's usage limit is reached".to_owned(),
     };
-    if let Some(minutes) = window.and_then(|w| w.minutes) {
-        message.push_str(&format!(" (the window of {})", span(minutes)));
+    if let Some(window) = window.filter(|w| w.window_seconds > 0) {
+        message.push_str(&format!(" (the window of {})", span(window.window_seconds)));
     }
     if let Some(at) = resets_at.and_then(|s| Timestamp::from_second(s).ok()) {
         message.push_str(&format!("; it resets at {at}"));
@@ -50,27 +43,9 @@ pub(super) fn rate_limited(error: &UpstreamError) -> Failure {
     }
 }
 
-/// The window that is used up, of the limit that the upstream says is active, else of `codex`.
-fn full_window(headers: &HeaderMap) -> Option<Window> {
-    let active = headers::text(headers, "x-codex-active-limit").and_then(|id| full_window_of(headers, id));
-    active.or_else(|| full_window_of(headers, "codex"))
-}
-
-/// Of two windows that are used up, the one that ends later.
-fn full_window_of(headers: &HeaderMap, id: &str) -> Option<Window> {
-    let id = id.to_ascii_lowercase().replace('_', "-");
-    let windows = ["primary", "secondary"].into_iter().filter_map(|slot| {
-        let field = |name: &str| headers::text(headers, &format!("x-{id}-{slot}-{name}"));
-        let used: f64 = field("used-percent")?.parse().ok()?;
-        let number = |name: &str| field(name).and_then(|text| text.parse::<i64>().ok()).filter(|n| *n > 0);
-        (used >= 100.0).then(|| Window { minutes: number("window-minutes"), resets_at: number("reset-at") })
-    });
-    windows.max_by_key(|window| (window.resets_at, window.minutes))
-}
-
-/// `300` minutes are `5 h`.
-fn span(minutes: i64) -> String {
-    match minutes {
+/// 18,000 seconds are `5 h`.
+fn span(seconds: i32) -> String {
+    match seconds / 60 {
         m if m % (24 * 60) == 0 => format!("{} days", m / (24 * 60)),
         m if m % 60 == 0 => format!("{} h", m / 60),
         m => format!("{m} min"),

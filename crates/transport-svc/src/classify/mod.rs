@@ -9,6 +9,7 @@ mod codes;
 mod detail;
 mod limits;
 mod page;
+pub(crate) mod quota;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -34,14 +35,29 @@ pub(crate) struct Answer<'a> {
     pub(crate) now_s: i64,
 }
 
+/// What a refusal means.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) failure: Failure,
+    /// True if the upstream cannot read the encrypted reasoning that the request holds.
+    pub(crate) reasoning: bool,
+}
+
 /// The failure that an answer means.
-pub(crate) fn refused(answer: &Answer<'_>) -> Failure {
+pub(crate) fn refused(answer: &Answer<'_>) -> Refused {
     let error = UpstreamError::of_answer(answer.headers, answer.body);
     let mut failure = judge(answer, error.as_ref());
     if failure.retry_after_seconds.is_some() || failure.retryable {
         failure.retry_after_seconds = limits::retry_after(answer.headers, answer.now_s).or(failure.retry_after_seconds);
     }
-    identified(failure, answer.status, answer.headers)
+    let failure = identified(failure, answer.status, answer.headers);
+    let reasoning = failure.reason == Reason::RequestRejected && error.as_ref().is_some_and(codes::refuses_reasoning);
+    Refused { failure, reasoning }
+}
+
+/// True if the error of a stream says that the encrypted reasoning of earlier turns cannot be read.
+pub(crate) fn refuses_reasoning(error: &UpstreamError) -> bool {
+    codes::refuses_reasoning(error)
 }
 
 /// The failure that an event of a stream means: `response.failed`, or `error`. `headers` are those of the stream's head.
@@ -80,13 +96,13 @@ fn upstream(reason: Reason, message: String) -> Failure {
 
 fn judge(answer: &Answer<'_>, error: Option<&UpstreamError>) -> Failure {
     let page = Page::of(answer.headers, answer.body);
-    if answer.target.is_wrong_path(&answer.endpoint.path) {
+    if answer.endpoint.is_wrong_path() {
         return wrong_path(answer);
     }
     if (300..400).contains(&answer.status) {
         return redirected(answer);
     }
-    if answer.target.is_custom_base() {
+    if answer.endpoint.is_custom_base() {
         if page.is_html() && answer.status < 500 {
             let what = format!("{} with an HTML page{}", answer.status, page.titled());
             return wrong_base(answer, &what);
@@ -101,14 +117,14 @@ fn judge(answer: &Answer<'_>, error: Option<&UpstreamError>) -> Failure {
 }
 
 fn wrong_path(answer: &Answer<'_>) -> Failure {
-    let (target, url) = (answer.target, &answer.endpoint.shown);
-    let right = target.right_base().unwrap_or_default();
+    let (target, url, key) = (answer.target, &answer.endpoint.shown, answer.endpoint.key);
+    let right = answer.endpoint.right_base().unwrap_or_default();
     let message = format!(
         "the request went to {url}, a path that {} does not have (it answered {}); the right base URL is {right}",
         target.id, answer.status
     );
     upstream(Reason::WrongEndpoint, message)
-        .next_step(format!("set `[targets.{}] base_url` to {right}; the credential is not the cause", target.id))
+        .next_step(format!("set `[targets.{}] {key}` to {right}; the credential is not the cause", target.id))
 }
 
 fn redirected(answer: &Answer<'_>) -> Failure {
@@ -120,29 +136,28 @@ fn redirected(answer: &Answer<'_>) -> Failure {
         answer.endpoint.shown, answer.status
     );
     let failure = upstream(Reason::WrongEndpoint, message);
-    match answer.target.right_base() {
-        Some(right) => {
-            failure.next_step(format!("check `[targets.{}] base_url`: it should be {right}", answer.target.id))
-        }
-        None => {
-            failure.next_step(format!("set `[targets.{}] base_url` to where the server really is", answer.target.id))
-        }
+    let (id, key) = (&answer.target.id, answer.endpoint.key);
+    match answer.endpoint.right_base() {
+        Some(right) => failure.next_step(format!("check `[targets.{id}] {key}`: it should be {right}")),
+        None => failure.next_step(format!("set `[targets.{id}] {key}` to where the server really is")),
     }
 }
 
 fn wrong_base(answer: &Answer<'_>, what: &str) -> Failure {
-    let (target, url) = (answer.target, &answer.endpoint.shown);
-    let right = target.right_base().map(|right| format!(", or is it {right}?")).unwrap_or_default();
-    let message = format!("{url} answered {what}: no Responses API is there");
+    let Endpoint { base, key, shown, path, .. } = answer.endpoint;
+    let right = answer.endpoint.right_base().map(|right| format!(", or is it {right}?")).unwrap_or_default();
+    let suffix = path.strip_prefix(base.path.as_str()).unwrap_or(path);
+    let missing = if *key == "base_url" { "no Responses API is there" } else { "no account endpoints are there" };
+    let message = format!("{shown} answered {what}: {missing}");
     upstream(Reason::WrongEndpoint, message).next_step(format!(
-        "correct `[targets.{}] base_url` (now {}); `/responses` is appended to it{right}",
-        target.id, target.base
+        "correct `[targets.{}] {key}` (now {base}); `{suffix}` is appended to it{right}",
+        answer.target.id
     ))
 }
 
 /// The edge's own refusals, on a path that is right.
 fn edge(answer: &Answer<'_>, page: &Page, error: Option<&UpstreamError>) -> Option<Failure> {
-    let host = &answer.target.base.host;
+    let host = &answer.endpoint.base.host;
     let status = answer.status;
     let ray = ray_id(answer.headers).map(|ray| format!(", ray {ray}")).unwrap_or_default();
     if page.is_challenge(status) {

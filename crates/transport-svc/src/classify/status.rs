@@ -63,7 +63,7 @@ impl Case<'_> {
         let answer = self.answer;
         let signed = ["x-openai-authorization-error", "www-authenticate"];
         let own_word = self.error.is_some() || signed.iter().any(|name| headers::text(answer.headers, name).is_some());
-        if !own_word && !answer.target.is_custom_base() {
+        if !own_word && !answer.endpoint.is_custom_base() {
             return self.failure(Reason::UpstreamError);
         }
         let failure = self.failure(Reason::CredentialRejected);
@@ -87,9 +87,11 @@ impl Case<'_> {
         let by_router = self.error.is_some_and(|e| e.name().is_none() && e.message.as_deref() == Some("Not Found"));
         if self.error.is_none() || by_router {
             let message = format!("{}: the path is right, so the server is not the one that it should be", self.told());
-            let right = self.answer.target.right_base().unwrap_or_default();
-            return upstream(Reason::WrongEndpoint, message)
-                .next_step(format!("check `[targets.{}] base_url`: {right}", self.answer.target.id));
+            let right = self.answer.endpoint.right_base().unwrap_or_default();
+            return upstream(Reason::WrongEndpoint, message).next_step(format!(
+                "check `[targets.{}] {}`: {right}",
+                self.answer.target.id, self.answer.endpoint.key
+            ));
         }
         self.rejected()
     }

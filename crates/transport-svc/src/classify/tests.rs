@@ -32,6 +32,7 @@ fn judge_json(target: &Target, case: &Value) -> Failure {
         body: body.as_bytes(),
         now_s: NOW,
     })
+    .failure
 }
 
 fn judge(target: &Target, status: u16, body: &str) -> Failure {
@@ -264,4 +265,38 @@ fn stream_failures_have_the_same_reasons() {
             assert_eq!(failure.retry_after_seconds, Some(1.5));
         }
     }
+}
+
+#[test]
+fn refused_reasoning_is_known_in_every_shape() {
+    let target = codex();
+    let refuses = |status: u16, body: &str, header: Option<&str>| {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = header {
+            headers.insert("x-error-json", HeaderValue::from_str(value).expect("a value"));
+        }
+        let endpoint = &target.responses;
+        refused(&Answer { target: &target, endpoint, status, headers: &headers, body: body.as_bytes(), now_s: NOW })
+            .reasoning
+    };
+    for body in [
+        r#"{"error":{"type":"invalid_request_error","code":"invalid_encrypted_content","message":"x"}}"#,
+        r#"{"error":{"type":"invalid_encrypted_content"}}"#,
+        r#"{"error":"invalid_encrypted_content"}"#,
+        r#"{"code":"invalid_encrypted_content"}"#,
+        r#"{"detail":{"code":"invalid_encrypted_content"}}"#,
+        r#"{"detail":"The encrypted content gAAA... could not be verified."}"#,
+    ] {
+        assert!(refuses(400, body, None), "{body}");
+    }
+    let encoded = "eyJlcnJvciI6eyJjb2RlIjoiaW52YWxpZF9lbmNyeXB0ZWRfY29udGVudCJ9fQ==";
+    assert!(refuses(400, "{}", Some(encoded)));
+    for body in [
+        r#"{"error":{"code":"context_length_exceeded","message":"invalid_encrypted_content"}}"#,
+        r#"{"detail":"include: reasoning.encrypted_content is required"}"#,
+        "{}",
+    ] {
+        assert!(!refuses(400, body, None), "{body}");
+    }
+    assert!(!refuses(401, r#"{"error":{"code":"invalid_encrypted_content"}}"#, None), "about the credential");
 }

@@ -9,7 +9,9 @@ use domain::{Clock, Failure, Reason, new_call_id};
 use proto::common::v1::Header;
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::transport_service_client::TransportServiceClient;
-use proto::transport::v1::{Head, Outcome, ProbeRequest, ProbeResponse, RespondRequest, SealedCredential};
+use proto::transport::v1::{
+    FetchUsageRequest, FetchUsageResponse, Head, Outcome, ProbeRequest, ProbeResponse, RespondRequest, SealedCredential,
+};
 use service_kit::{
     DataDir, MAX_MESSAGE_BYTES, PeerChannel, SealKey, SealRequest, UpstreamSecret, UpstreamUrl, failure_from_proto,
 };
@@ -106,6 +108,7 @@ impl Service {
             body: Bytes::copy_from_slice(body.as_bytes()),
             headers: headers.iter().map(header).collect(),
             resource: 0,
+            drop_encrypted_reasoning: false,
         }
     }
 
@@ -151,7 +154,30 @@ impl Service {
     }
 }
 
+impl Service {
+    /// A question for the usage of the Codex target's account.
+    pub(crate) fn usage_request(&self) -> FetchUsageRequest {
+        let call_id = new_call_id();
+        let backend = UpstreamUrl::parse(self.config.targets[CODEX].backend()).expect("a URL");
+        let credential = Some(self.seal(&call_id, &backend, self.clock.now_ms()));
+        FetchUsageRequest { call_id, target: CODEX.to_owned(), credential }
+    }
+
+    pub(crate) async fn ask_usage(&self, request: FetchUsageRequest) -> Result<FetchUsageResponse, Failure> {
+        let answer = self.client.clone().fetch_usage(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| service_kit::failure_from_status(&status, "transport-svc"))
+    }
+}
+
 impl Bench {
+    /// Asks for the usage, under a scenario if one is named.
+    pub(crate) async fn usage_under(&self, scenario: Option<&str>) -> FetchUsageResponse {
+        self.sim.state().set_scenario(ACCOUNT, scenario.map(|form| form.parse().expect("a scenario")));
+        self.bench.ask_usage(self.bench.usage_request()).await.expect("an answer")
+    }
+
     pub(crate) async fn new(sim: SimConfig, change: impl FnOnce(&Sim, &mut Config)) -> Self {
         let tls = sim.tls.is_some();
         let sim = Sim::start(sim).await.expect("a simulator");

@@ -6,6 +6,8 @@ mod calls;
 mod cancel;
 mod egress;
 mod harness;
+mod quota;
+mod reasoning;
 mod reasons;
 mod seals;
 mod trace;

@@ -9,7 +9,7 @@ mod overrides;
 mod profiles;
 mod references;
 mod routes;
-mod sidecar;
+pub(crate) mod sidecar;
 mod state;
 
 use std::collections::BTreeMap;
@@ -25,26 +25,29 @@ use super::{CODEX, OPENAI};
 use sidecar::Sidecars;
 
 /// The agent whose profiles all others inherit.
-const MAIN: &str = "main";
+pub(crate) const MAIN: &str = "main";
 /// The configuration.
 const CONFIG: &str = "openclaw.json";
 
 /// What one agent's directory holds.
 #[derive(Default)]
-struct AgentFiles {
+pub(crate) struct AgentFiles {
     /// `auth-profiles.json`, and the name by which errors shall call it.
-    profiles: Option<(String, Map<String, Value>)>,
+    pub(crate) profiles: Option<(String, Map<String, Value>)>,
     /// `auth-state.json`, likewise.
     state: Option<(String, Map<String, Value>)>,
 }
 
 /// The whole directory, read.
 #[derive(Default)]
-struct StateDir<'a> {
-    agents: BTreeMap<String, AgentFiles>,
-    sidecars: BTreeMap<&'a str, &'a ImportFile>,
+pub(crate) struct StateDir<'a> {
+    /// By agent.
+    pub(crate) agents: BTreeMap<String, AgentFiles>,
+    /// By id.
+    pub(crate) sidecars: BTreeMap<&'a str, &'a ImportFile>,
     config: Option<Map<String, Value>>,
-    databases: Vec<&'a str>,
+    /// SQLite files, by name.
+    pub(crate) databases: Vec<&'a str>,
 }
 
 pub(super) fn plan(context: &Context<'_>, request: &ImportCredentialsRequest) -> Result<Plan, Refused> {
@@ -84,7 +87,7 @@ pub(super) fn plan(context: &Context<'_>, request: &ImportCredentialsRequest) ->
 }
 
 /// Sorts the files by what they are and reads all but the sidecars, whose faults are their profiles' own.
-fn read(files: &[ImportFile]) -> Result<StateDir<'_>, Refused> {
+pub(crate) fn read(files: &[ImportFile]) -> Result<StateDir<'_>, Refused> {
     let mut dir = StateDir::default();
     for file in files {
         let path: Vec<&str> = file.name.split('/').filter(|part| *part != ".").collect();
@@ -129,7 +132,7 @@ fn no_profiles(dir: &StateDir<'_>) -> Refused {
 }
 
 /// Our provider for one of OpenClaw's names; none for those that are not served.
-fn provider(name: &str) -> Option<&'static str> {
+pub(crate) fn provider(name: &str) -> Option<&'static str> {
     match name.trim().to_ascii_lowercase().as_str() {
         "openai-codex" | "codex" | "codex-cli" => Some(CODEX),
         "openai" => Some(OPENAI),
@@ -143,6 +146,6 @@ fn label(text: &str) -> String {
 }
 
 /// The profile of an item, as its agent calls it.
-fn profile_name(agent: &str, id: &str) -> String {
+pub(crate) fn profile_name(agent: &str, id: &str) -> String {
     if agent == MAIN { id.to_owned() } else { format!("{agent}/{id}") }
 }

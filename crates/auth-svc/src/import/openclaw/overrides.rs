@@ -39,7 +39,9 @@ pub(super) fn note(config: &Map<String, Value>, notes: &mut Vec<String>) {
         }
         // The Codex provider's key is a marker of OpenClaw's.
         if ours != CODEX && settings.get("apiKey").is_some_and(|key| !key.is_null()) {
-            notes.push(format!("{key}.apiKey was not taken over; import an auth.json that holds it as OPENAI_API_KEY: `switchboard import codex FILE`"));
+            notes.push(format!(
+                "{key}.apiKey was not taken over; hand it over with `switchboard login api-key --provider openai`"
+            ));
         }
     }
 }

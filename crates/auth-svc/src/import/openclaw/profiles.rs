@@ -31,7 +31,7 @@ pub(super) fn read(context: &Context<'_>, sidecars: &Sidecars<'_>, name: &str, i
         (Ok(Some(kind)), OPENAI) if kind == "api_key" => api_key(name, profile),
         (Ok(Some(kind)), _) if kind == "api_key" => Err(format!(
             "an API key does not open the subscription's backend ({provider}); if it is a key of the OpenAI platform, \
-             import an auth.json that holds it as OPENAI_API_KEY: `switchboard import codex FILE`"
+             run `switchboard login api-key --provider openai`"
         )),
         (Ok(Some(kind)), _) if kind == "token" => {
             Err("a bare token is no Codex login: it cannot be refreshed; run `switchboard login codex`".to_owned())
@@ -54,8 +54,8 @@ fn api_key(name: &str, profile: &Map<String, Value>) -> Result<NewCredential, St
     let reference = ["keyRef", "key"].into_iter().find_map(|field| profile.get(field)).and_then(reference);
     if let Some(reference) = reference {
         return Err(format!(
-            "its key is {reference}, which an import does not resolve; import an auth.json that holds the key as \
-             OPENAI_API_KEY: `switchboard import codex FILE`"
+            "its key is {reference}, which an import does not resolve; hand the key over with \
+             `switchboard login api-key --provider openai`"
         ));
     }
     let key = input::secret(profile, "key")?.ok_or("it has no `key`")?;
@@ -125,7 +125,7 @@ fn oauth(
         label: label(name),
         provider: CODEX.to_owned(),
         kind: Kind::OAuth,
-        issuer: Some(context.settings.identity_origin.clone()),
+        issuer: Some(context.issuer(None, [&of_access, &of_id])),
         client_id: input::string(profile, "clientId")?,
         account_id: input::string(profile, "accountId")?.or(of_access.account_id).or(of_id.account_id),
         email: input::string(profile, "email")?.or(of_access.email).or(of_id.email),

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use aes_gcm::aead::{Aead as _, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit as _, Nonce};
 use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use proto::auth::v1::ImportFile;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
@@ -31,15 +32,18 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// A login's tokens. At least one of the first two is there unless it is empty.
-pub(super) struct Tokens {
-    pub(super) access: Option<SecretString>,
-    pub(super) refresh: Option<SecretString>,
-    pub(super) id_token: Option<SecretString>,
+pub(crate) struct Tokens {
+    /// Access token.
+    pub(crate) access: Option<SecretString>,
+    /// Refresh token.
+    pub(crate) refresh: Option<SecretString>,
+    /// Id token.
+    pub(crate) id_token: Option<SecretString>,
 }
 
 impl Tokens {
     /// From a profile, a plaintext sidecar, or the inside of an encrypted one: the names are the same.
-    pub(super) fn read(map: &Map<String, Value>) -> Result<Self, String> {
+    pub(crate) fn read(map: &Map<String, Value>) -> Result<Self, String> {
         Ok(Self {
             access: input::secret(map, "access")?,
             refresh: input::secret(map, "refresh")?,
@@ -47,13 +51,32 @@ impl Tokens {
         })
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Writes them where [`Tokens::read`] reads them. What is absent is left as it stands.
+    pub(crate) fn write(&self, map: &mut Map<String, Value>) {
+        for (name, token) in [("access", &self.access), ("refresh", &self.refresh), ("idToken", &self.id_token)] {
+            if let Some(token) = token {
+                map.insert(name.to_owned(), Value::from(token.expose_secret()));
+            }
+        }
+    }
+
+    /// True if there is neither an access token nor a refresh token.
+    pub(crate) fn is_empty(&self) -> bool {
         self.access.is_none() && self.refresh.is_none()
     }
 }
 
+/// The id of the sidecar that an `oauthRef` names.
+pub(crate) fn sidecar_id(reference: &Map<String, Value>) -> Result<String, String> {
+    let id = input::string(reference, "id").map_err(|why| format!("in its `oauthRef`, {why}"))?.unwrap_or_default();
+    if id.len() != 32 || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err("its `oauthRef` has no id of 32 hexadecimal digits".to_owned());
+    }
+    Ok(id)
+}
+
 /// The sidecars of a state directory, and what opens them.
-pub(super) struct Sidecars<'a> {
+pub(crate) struct Sidecars<'a> {
     files: &'a BTreeMap<&'a str, &'a ImportFile>,
     /// Where the seed was found, and the key that follows from it.
     key: Option<(&'a str, Zeroizing<[u8; 32]>)>,
@@ -61,7 +84,7 @@ pub(super) struct Sidecars<'a> {
 
 impl<'a> Sidecars<'a> {
     /// `seed` is the place it comes from and the seed itself, trimmed.
-    pub(super) fn new(files: &'a BTreeMap<&'a str, &'a ImportFile>, seed: Option<(&'a str, &str)>) -> Self {
+    pub(crate) fn new(files: &'a BTreeMap<&'a str, &'a ImportFile>, seed: Option<(&'a str, &str)>) -> Self {
         let key = seed.filter(|(_, seed)| !seed.is_empty()).map(|(place, seed)| {
             let digest = Sha256::new().chain_update(KEY_PREFIX).chain_update(seed).finalize();
             (place, Zeroizing::new(<[u8; 32]>::from(digest)))
@@ -70,7 +93,7 @@ impl<'a> Sidecars<'a> {
     }
 
     /// Opens the sidecar of a profile. The error is what an operator reads beside the credential from then on.
-    pub(super) fn open(&self, id: &str, profile: &Map<String, Value>, reference: &Value) -> Result<Tokens, String> {
+    pub(crate) fn open(&self, id: &str, profile: &Map<String, Value>, reference: &Value) -> Result<Tokens, String> {
         let reference = reference.as_object().ok_or("its `oauthRef` is not an object")?;
         let field = |name| input::string(reference, name).map_err(|why| format!("in its `oauthRef`, {why}"));
         match field("source")?.as_deref() {
@@ -79,10 +102,7 @@ impl<'a> Sidecars<'a> {
                 return Err(format!("its `oauthRef` has the source {other:?}; only \"openclaw-credentials\" is known"));
             }
         }
-        let sidecar_id = field("id")?.unwrap_or_default();
-        if sidecar_id.len() != 32 || !sidecar_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err("its `oauthRef` has no id of 32 hexadecimal digits".to_owned());
-        }
+        let sidecar_id = sidecar_id(reference)?;
         let written = input::string(profile, "provider").ok().flatten().or(field("provider")?);
         let Some(file) = self.files.get(sidecar_id.as_str()) else {
             return Err(format!(
@@ -111,7 +131,7 @@ impl<'a> Sidecars<'a> {
         }
         let tokens = match root.get("encrypted").filter(|encrypted| !encrypted.is_null()) {
             None => Tokens::read(root)?,
-            Some(encrypted) => self.decrypt(encrypted, &format!("{id}\0{profile_id}\0{its_provider}"))?,
+            Some(encrypted) => Tokens::read(&self.decrypt(encrypted, &associated(id, profile_id, &its_provider))?)?,
         };
         if tokens.is_empty() {
             Err("it holds neither an access token nor a refresh token".to_owned())
@@ -120,7 +140,7 @@ impl<'a> Sidecars<'a> {
         }
     }
 
-    fn decrypt(&self, encrypted: &Value, associated: &str) -> Result<Tokens, String> {
+    fn decrypt(&self, encrypted: &Value, associated: &str) -> Result<Map<String, Value>, String> {
         let encrypted = encrypted.as_object().ok_or("its `encrypted` is not an object")?;
         match input::string(encrypted, "algorithm")?.as_deref() {
             Some("aes-256-gcm") => {}
@@ -137,7 +157,7 @@ impl<'a> Sidecars<'a> {
         }
         let Some((place, key)) = &self.key else {
             return Err(format!(
-                "it is encrypted, and the seed of its key was not found. {SEED_PLACES}. Import again with \
+                "it is encrypted, and the seed of its key was not found. {SEED_PLACES}. Run the command again with \
                  --secret-key-file"
             ));
         };
@@ -147,11 +167,78 @@ impl<'a> Sidecars<'a> {
         let plain = cipher.decrypt(&Nonce::from(nonce), payload).map(Zeroizing::new).map_err(|_| {
             format!(
                 "it cannot be opened with the seed from {place}: that is not the seed it was made with, or the file is \
-                 damaged. {SEED_PLACES}. Import again with --secret-key-file"
+                 damaged. {SEED_PLACES}. Run the command again with --secret-key-file"
             )
         })?;
         let inside: Value =
             serde_json::from_slice(&plain).map_err(|_| "what it holds, decrypted, is not JSON".to_owned())?;
-        Tokens::read(inside.as_object().ok_or("what it holds, decrypted, is not an object")?)
+        match inside {
+            Value::Object(inside) => Ok(inside),
+            _ => Err("what it holds, decrypted, is not an object".to_owned()),
+        }
     }
+
+    /// The sidecar `id` with other tokens: in the form that it has, encrypted anew if it is encrypted. One that is gone
+    /// is made anew, encrypted. The error says why it cannot be written.
+    pub(crate) fn rewrite(
+        &self,
+        id: &str,
+        profile_id: &str,
+        provider_name: &str,
+        tokens: &Tokens,
+    ) -> Result<Map<String, Value>, String> {
+        let mut root = match self.files.get(id) {
+            Some(file) => input::object(file).map_err(|_| format!("{} is not a JSON object", file.name))?,
+            None => Map::from_iter([
+                ("version".to_owned(), Value::from(1)),
+                ("profileId".to_owned(), Value::from(profile_id)),
+                ("provider".to_owned(), Value::from(provider_name)),
+                ("encrypted".to_owned(), Value::Object(Map::new())),
+            ]),
+        };
+        let its_provider = input::string(&root, "provider")?.unwrap_or_else(|| provider_name.to_owned());
+        let associated = associated(id, profile_id, &its_provider);
+        match root.get("encrypted").filter(|encrypted| !encrypted.is_null()) {
+            None => tokens.write(&mut root),
+            Some(encrypted) => {
+                // Opened first: a seed that does not open it is not the one that OpenClaw has.
+                let mut inside = match self.files.contains_key(id) {
+                    true => self.decrypt(encrypted, &associated)?,
+                    false => Map::new(),
+                };
+                tokens.write(&mut inside);
+                let sealed = self.encrypt(&inside, &associated)?;
+                root.insert("encrypted".to_owned(), sealed);
+            }
+        }
+        Ok(root)
+    }
+
+    fn encrypt(&self, inside: &Map<String, Value>, associated: &str) -> Result<Value, String> {
+        let Some((_, key)) = &self.key else {
+            return Err(format!(
+                "its sidecar is encrypted, and the seed of its key was not found. {SEED_PLACES}. Run the command again \
+                 with --secret-key-file"
+            ));
+        };
+        let plain = Zeroizing::new(serde_json::to_vec(inside).map_err(|e| e.to_string())?);
+        let mut nonce = [0u8; 12];
+        getrandom::fill(&mut nonce).map_err(|e| format!("the system gives no random bytes: {e}"))?;
+        let cipher = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| "its key has the wrong length")?;
+        let payload = Payload { msg: &plain, aad: associated.as_bytes() };
+        let sealed = cipher.encrypt(&Nonce::from(nonce), payload).map_err(|_| "it cannot be encrypted")?;
+        let (ciphertext, tag) = sealed.split_at(sealed.len().saturating_sub(16));
+        let text = |bytes: &[u8]| Value::from(URL_SAFE_NO_PAD.encode(bytes));
+        Ok(Value::Object(Map::from_iter([
+            ("algorithm".to_owned(), Value::from("aes-256-gcm")),
+            ("iv".to_owned(), text(&nonce)),
+            ("tag".to_owned(), text(tag)),
+            ("ciphertext".to_owned(), text(ciphertext)),
+        ])))
+    }
+}
+
+/// What binds a sidecar to its profile.
+fn associated(id: &str, profile_id: &str, provider_name: &str) -> String {
+    format!("{id}\0{profile_id}\0{provider_name}")
 }

@@ -33,7 +33,7 @@ async fn a_login_is_taken_with_everything_it_says() {
         (line.label.as_str(), line.action.as_str(), line.provider.as_str()),
         ("main", "created", "openai-codex")
     );
-    assert_eq!(line.first_refresh, Some((NOW + 10 * DAY - 300) as f64));
+    assert_eq!(line.first_refresh, Some(1_795_811_886.0), "about half of its life");
     let credential = bench.get("main").await;
     assert_eq!(credential.issuer.as_deref(), Some(ISSUER), "the origin alone");
     assert_eq!(credential.client_id.as_deref(), Some("app_x"));
@@ -45,7 +45,7 @@ async fn a_login_is_taken_with_everything_it_says() {
     assert_eq!(refresh_token(&credential), Some("rt-S3CRET"));
     let notes = response.notes.join("\n");
     assert!(notes.contains("/root/.codex/auth.json") && notes.contains("codex logout"), "{notes}");
-    assert!(notes.contains("main: Switchboard refreshes it first at 2026-12-02T23:55:00Z"), "{notes}");
+    assert!(notes.contains("main: Switchboard first refreshes it at 2026-11-27T20:38:06Z"), "{notes}");
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn unknown_fields_come_back_whole() {
     let bench = Bench::new().await;
     bench.import(codex(&auth())).await;
     let credential = bench.get("main").await;
-    let mut extra = bench.store.extra(&credential.id).await.expect("read").expect("kept");
+    let mut extra = bench.store.extra(&credential.id).await.expect("read");
     assert_tells_nothing(&extra.to_string());
     extra["tokens"]["access_token"] = json!(upstream_secret(&credential));
     extra["tokens"]["refresh_token"] = json!(refresh_token(&credential));
@@ -170,7 +170,7 @@ async fn an_import_again_changes_nothing_and_never_brings_old_tokens_back() {
     let older = bench.import(codex(&auth())).await;
     assert_eq!(line(&older, "tokens").action, "unchanged");
     assert!(line(&older, "tokens").detail.contains("newer and stay"), "{older:?}");
-    assert_eq!(line(&older, "tokens").first_refresh, Some((NOW + 20 * DAY - 300) as f64), "what stays is refreshed");
+    assert_eq!(line(&older, "tokens").first_refresh, Some(1_796_252_288.0), "what stays is refreshed");
     assert_eq!(bench.get("main").await.access_expires_at, Some(NOW + 20 * DAY));
     assert_eq!(bench.all().await.len(), 1);
 }
@@ -251,4 +251,55 @@ async fn bad_files_are_refused_by_name() {
     assert!(bench.refused(request("netrc", Vec::new())).await.contains("codex and openclaw"));
     let response = bench.import(codex(&json!({ "tokens": { "account_id": "acct-1" } }))).await;
     assert!(!response.usable && line(&response, "tokens").detail.contains("neither"), "{response:?}");
+}
+
+#[tokio::test]
+async fn the_token_names_its_issuer_where_the_file_does_not() {
+    let payload = json!({ "iss": "https://id.example/", "exp": NOW + DAY, "iat": NOW - DAY });
+    let foreign = format!("e30.{}.S3CRET", URL_SAFE_NO_PAD.encode(payload.to_string()));
+    let unnamed = |auth: &mut Value| {
+        auth["tokens"] = json!({ "access_token": foreign, "refresh_token": "rt-S3CRET", "account_id": "a" });
+    };
+    let bench = Bench::new().await;
+    let response = bench.import(with(unnamed)).await;
+    assert!(line(&response, "tokens").detail.contains("issued by https://id.example"), "{response:?}");
+    assert_eq!(line(&response, "tokens").first_refresh, None);
+    // A provider on this machine stands for the real one, and then the tokens' own word counts for nothing.
+    let mut bench = Bench::new().await;
+    bench.settings.rules.origin = "http://127.0.0.1:9".to_owned();
+    let response = bench.import(with(unnamed)).await;
+    assert_eq!(bench.get("main").await.issuer.as_deref(), Some("http://127.0.0.1:9"));
+    assert_eq!(line(&response, "tokens").first_refresh, Some((NOW + 23_524) as f64), "it is refreshed here");
+}
+
+#[tokio::test]
+async fn ids_that_no_header_may_carry_are_refused() {
+    for account in ["acct\r\nx-evil: 1", "acct 1", "acct\u{e9}", &"a".repeat(300)] {
+        let bench = Bench::new().await;
+        let response = bench.import(with(|auth| auth["tokens"]["account_id"] = json!(account))).await;
+        let line = line(&response, "tokens");
+        assert_eq!(line.action, "skipped", "{account:?}: {line:?}");
+        assert!(line.detail.contains("account id") && !line.detail.contains("evil"), "{line:?}");
+        assert!(!response.usable && bench.all().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_first_refresh_is_when_the_scheduler_makes_it() {
+    let mut bench = Bench::new().await;
+    let response = bench.import(codex(&auth())).await;
+    let scheduled = |bench: &Bench, of: &Credential| bench.settings.rules.next_ms(of).map(|at| (at / 1000) as f64);
+    assert_eq!(line(&response, "tokens").first_refresh, scheduled(&bench, &bench.get("main").await));
+
+    bench.settings.rules.proactive = false;
+    let response = bench.import(codex(&auth())).await;
+    assert_eq!(line(&response, "tokens").first_refresh, Some((NOW + 10 * DAY - 300) as f64), "the margin");
+    let notes = response.notes.join("\n");
+    assert!(notes.contains("main: the first call after 2026-12-02T23:55:00Z refreshes it"), "{notes}");
+    bench.settings.rules.proactive = true;
+
+    let tokens = json!({ "refresh_token": "rt-S3CRET-2", "account_id": "acct-2" });
+    let response = bench.import(with(|auth| auth["tokens"] = tokens)).await;
+    assert_eq!(line(&response, "tokens").first_refresh, Some(NOW as f64), "it has no access token to use");
+    assert!(response.notes.join("\n").contains("main-2: Switchboard refreshes it at once"), "{:?}", response.notes);
 }

@@ -4,6 +4,7 @@ mod codex;
 mod collect;
 mod openclaw;
 mod orders;
+mod owned;
 mod routes;
 mod sidecars;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use service_kit::SecretKey;
 
 use super::{Settings, run};
+use crate::refresh::Rules;
 use crate::store::{self, Credential, Secrets, Store};
 
 /// 2026-11-23T00:00:00Z
@@ -39,7 +41,8 @@ impl Bench {
         let clock = Clock::manual(NOW * 1000);
         let path = dir.path().join("switchboard.db");
         let store = store::create(&path, key, clock, async |_: &Store| Ok(())).await.expect("a database");
-        let settings = Settings { identity_origin: ISSUER.to_owned(), now_s: NOW, refresh_margin_s: 300 };
+        let rules = Rules { origin: ISSUER.to_owned(), margin_s: 300, proactive: true };
+        let settings = Settings { now_s: NOW, rules };
         Self { store, settings, _dir: dir }
     }
 

@@ -1,9 +1,17 @@
 //! The arguments of every command.
 
-use std::path::PathBuf;
+mod credentials;
+mod keys;
+mod maintenance;
+mod time;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use service_kit::startup::Places;
+
+pub(crate) use credentials::{CredentialsAction, CredentialsArgs, ImportArgs, ImportFrom, LoginArgs, LoginProvider};
+pub(crate) use credentials::{ExportArgs, ExportTo, LogoutArgs};
+pub(crate) use keys::{AuditAction, AuditArgs, CreateArgs, KeysAction, KeysArgs};
+pub(crate) use maintenance::{BackupArgs, PassphraseArgs, RestoreArgs};
 
 /// One front door to Codex for agents, self-hosted.
 #[derive(Parser, Debug)]
@@ -36,7 +44,7 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Look at and manage credentials; never prints a token
     Credentials(CredentialsArgs),
-    /// Make, list and revoke agent keys
+    /// Make, list, rotate and revoke agent keys
     Keys(KeysArgs),
     /// Make one agent call
     Call(CallArgs),
@@ -46,10 +54,22 @@ pub(crate) enum Command {
     Models(ModelsArgs),
     /// Check or show the configuration
     Config(ConfigArgs),
+    /// Hand current tokens back to another program and stop refreshing them: the way back of an import
+    Export(ExportArgs),
+    /// End a login: revoke it at the provider and forget it
+    Logout(LogoutArgs),
     /// Ask every service whether it serves
     Health,
     /// What a reason means and what to do
     Explain(ExplainArgs),
+    /// What operators did
+    Audit(AuditArgs),
+    /// Look at everything and say what is wrong, what will be, and what to do
+    Doctor(DoctorArgs),
+    /// Copy everything into one file, encrypted under a passphrase; works while a server runs
+    Backup(BackupArgs),
+    /// Take a backup in, here or on another host; works while a server runs
+    Restore(RestoreArgs),
 }
 
 #[derive(Args, Debug)]
@@ -63,131 +83,6 @@ pub(crate) struct UpArgs {
     /// Where the admin port listens [default: 127.0.0.1:7421]
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ImportArgs {
-    #[command(subcommand)]
-    pub from: ImportFrom,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum ImportFrom {
-    /// Codex CLI's auth.json
-    Codex {
-        /// File or directory [default: $CODEX_HOME, else ~/.codex]
-        path: Option<PathBuf>,
-        #[command(flatten)]
-        common: ImportCommon,
-        /// Label for the credential [default: main, or the account's e-mail]
-        #[arg(long)]
-        label: Option<String>,
-    },
-    /// OpenClaw's state directory: profiles, sidecars, order and routes
-    Openclaw {
-        /// State directory [default: $OPENCLAW_STATE_DIR, else ~/.openclaw]
-        state_dir: Option<PathBuf>,
-        /// File with the seed of the sidecars' key [default: where OpenClaw keeps it]
-        #[arg(long, value_name = "FILE")]
-        secret_key_file: Option<PathBuf>,
-        #[command(flatten)]
-        common: ImportCommon,
-    },
-}
-
-#[derive(Args, Debug, Clone, Copy)]
-pub(crate) struct ImportCommon {
-    /// Say what would happen, change nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Use access tokens while they live, never refresh: the other program stays the owner
-    #[arg(long)]
-    pub borrow: bool,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LoginArgs {
-    #[command(subcommand)]
-    pub provider: LoginProvider,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum LoginProvider {
-    /// A ChatGPT account, by device code: needs no browser on this machine
-    Codex {
-        /// Label for the credential [default: main, or the account's e-mail]
-        #[arg(long)]
-        label: Option<String>,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct CredentialsArgs {
-    #[command(subcommand)]
-    pub action: CredentialsAction,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum CredentialsAction {
-    /// All credentials, in the order in which they are tried
-    List,
-    /// One credential
-    Show {
-        /// Label or id
-        credential: String,
-    },
-    /// Refresh one now
-    Refresh {
-        /// Label or id
-        credential: String,
-    },
-    /// Forget one
-    Remove {
-        /// Label or id
-        credential: String,
-    },
-    /// Set the order in which a provider's credentials are tried
-    Order {
-        /// Provider, e.g. openai-codex
-        provider: String,
-        /// Labels, first tried first
-        #[arg(required = true)]
-        credentials: Vec<String>,
-    },
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct KeysArgs {
-    #[command(subcommand)]
-    pub action: KeysAction,
-}
-
-#[derive(Subcommand, Debug)]
-pub(crate) enum KeysAction {
-    /// Make a key; it is printed once
-    Create {
-        /// Name, unique among live keys
-        name: String,
-        /// Agent it names
-        #[arg(long, default_value = "main")]
-        agent: String,
-        /// Model or pattern it allows; repeat for more [default: all]
-        #[arg(long = "model", value_name = "PATTERN")]
-        models: Vec<String>,
-        /// Credential it allows; repeat for more [default: all]
-        #[arg(long = "credential", value_name = "LABEL")]
-        credentials: Vec<String>,
-        /// Seconds until it expires [default: never]
-        #[arg(long, value_name = "SECONDS")]
-        ttl: Option<u32>,
-    },
-    /// All keys, without the keys
-    List,
-    /// End a key
-    Revoke {
-        /// Id or name
-        key: String,
-    },
 }
 
 /// Reasoning effort.
@@ -295,4 +190,11 @@ pub(crate) enum ConfigAction {
 pub(crate) struct ExplainArgs {
     /// Reason, e.g. CREDENTIAL_NOT_BOUND; without one, all are listed
     pub reason: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Only this agent's routes [default: every agent]
+    #[arg(long)]
+    pub agent: Option<String>,
 }

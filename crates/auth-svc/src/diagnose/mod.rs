@@ -1,0 +1,196 @@
+//! What is wrong, or will be: the same findings for `doctor`, for `health` and for the admin port, and the gauges of
+//! the metrics page. Everything is read anew each time: a finding is never older than the question.
+
+mod credential;
+mod gauges;
+mod places;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use config::Config;
+use domain::{Clock, Failure, Reason};
+use proto::auth::v1 as pb;
+use service_kit::Finding;
+use service_kit::harden::{ALLOW_CORE, Memory, memory};
+use telemetry::metrics::Sample;
+
+use self::credential::Facts;
+use crate::grpc::Credentials;
+use crate::refresh::Refresher;
+use crate::store::{AgentKey, Store};
+
+pub(crate) use places::Places;
+
+/// An agent key that ends within this time is worth a word, in seconds.
+const KEY_ENDS_S: i64 = 7 * 24 * 3600;
+
+/// Looks at everything that auth-svc has. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Diagnosis {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    refresher: Refresher,
+    credentials: Credentials,
+    clock: Clock,
+    needed: Vec<Needed>,
+    places: Places,
+}
+
+/// A provider that calls go to by the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Needed {
+    provider: String,
+    /// The model that leads to it.
+    model: String,
+    /// True if it is the first that is tried.
+    first: bool,
+}
+
+impl Diagnosis {
+    pub(crate) fn new(
+        store: Store,
+        refresher: Refresher,
+        credentials: Credentials,
+        clock: Clock,
+        config: &Config,
+        places: Places,
+    ) -> Self {
+        telemetry::metrics::expect_refreshes();
+        let needed = needed(config);
+        Self { inner: Arc::new(Inner { store, refresher, credentials, clock, needed, places }) }
+    }
+
+    /// Everything that was looked at, errors first.
+    pub(crate) async fn findings(&self) -> Vec<Finding> {
+        let inner = &self.inner;
+        let now = inner.clock.now_s();
+        let mut findings = self.pending();
+        match inner.store.check().await {
+            Ok(()) => findings.extend(self.rows(now).await.unwrap_or_else(|failure| vec![unreadable(&failure)])),
+            Err(error) => findings.push(unreadable(&Failure::from(error))),
+        }
+        findings.extend(inner.places.findings(inner.store.path()));
+        findings.push(of_memory(memory()));
+        findings.sort_by_key(|finding| finding.severity);
+        findings
+    }
+
+    /// What the database holds.
+    async fn rows(&self, now: i64) -> Result<Vec<Finding>, Failure> {
+        let inner = &self.inner;
+        let credentials = inner.store.list_credentials(None).await?;
+        let mut findings = Vec::new();
+        for (stored, shown) in credentials.iter().zip(inner.credentials.show_all(&credentials).await?) {
+            findings.extend(credential::findings(&Facts::of(stored), &shown, now));
+        }
+        let has = |provider: &str| credentials.iter().any(|credential| credential.provider == provider);
+        findings.extend(inner.needed.iter().filter(|needed| !has(&needed.provider)).map(nobody_for));
+        findings.extend(of_keys(&inner.store.list_agent_keys().await?, now));
+        Ok(findings)
+    }
+
+    fn pending(&self) -> Vec<Finding> {
+        let waiting = self.inner.refresher.pending();
+        if waiting.is_empty() {
+            return Vec::new();
+        }
+        let path = self.inner.store.path().display();
+        let message = format!("refreshed tokens wait in memory for {path} to take them: {}", waiting.join(", "));
+        let step =
+            "mend the database before this process ends, or these logins are lost; it is tried again all the time";
+        vec![Finding::error("pending writes", message).next(step).reason(Reason::StoreUnavailable)]
+    }
+
+    /// Every credential as an operator sees it.
+    async fn shown(&self) -> Result<Vec<pb::Credential>, Failure> {
+        let credentials = self.inner.store.list_credentials(None).await?;
+        self.inner.credentials.show_all(&credentials).await
+    }
+
+    /// The gauges of this moment.
+    pub(crate) async fn gauges(&self) -> Vec<Sample> {
+        let inner = &self.inner;
+        let shown = self.shown().await.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "the metrics page lacks the credentials");
+            Vec::new()
+        });
+        gauges::samples(&shown, inner.refresher.pending().len(), inner.clock.now_s())
+    }
+}
+
+/// The providers of the default model and its fallbacks.
+fn needed(config: &Config) -> Vec<Needed> {
+    let models = std::iter::once((&config.defaults.model, true))
+        .chain(config.defaults.fallbacks.iter().map(|model| (model, false)));
+    let mut needed: Vec<Needed> = Vec::new();
+    for (model, first) in models {
+        // A bare name goes to the default model's provider, which is there already.
+        let Some((prefix, _)) = model.split_once('/') else { continue };
+        let named = |(name, provider): &(&String, &config::Provider)| {
+            name.as_str() == prefix || provider.aliases.iter().any(|alias| alias == prefix)
+        };
+        let Some((provider, _)) = config.providers.iter().find(named) else { continue };
+        if !needed.iter().any(|known| known.provider == *provider) {
+            needed.push(Needed { provider: provider.clone(), model: model.clone(), first });
+        }
+    }
+    needed
+}
+
+fn nobody_for(needed: &Needed) -> Finding {
+    let Needed { provider, model, first } = needed;
+    let subject = format!("provider {provider}");
+    let found = if *first {
+        Finding::error(subject, format!("there is no credential of it, and the default model {model} needs one"))
+    } else {
+        Finding::warning(subject, format!("there is no credential of it, so the fallback {model} cannot be used"))
+    };
+    let step = match provider.as_str() {
+        "openai-codex" => {
+            "add one: `switchboard login codex`, `switchboard import codex` or `switchboard import openclaw`"
+        }
+        _ => "add one: `switchboard login api-key` or an import",
+    };
+    found.next(step).reason(Reason::CredentialNotBound)
+}
+
+fn of_keys(keys: &[AgentKey], now: i64) -> Vec<Finding> {
+    let live: Vec<&AgentKey> =
+        keys.iter().filter(|key| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now)).collect();
+    if live.is_empty() {
+        let step = "make one: `switchboard keys create NAME`";
+        return vec![Finding::warning("agent keys", "there is no live key: no agent can call").next(step)];
+    }
+    let ending = |key: &&&AgentKey| key.expires_at.is_some_and(|at| at - now <= KEY_ENDS_S);
+    let found: Vec<Finding> = live
+        .iter()
+        .filter(ending)
+        .map(|key| {
+            let at = credential::when(key.expires_at.unwrap_or(now), now);
+            Finding::warning(format!("agent key {}", key.name), format!("agent {}'s key expires at {at}", key.agent))
+                .next("make another with `switchboard keys create` and give it to the agent")
+        })
+        .collect();
+    if found.is_empty() { vec![Finding::ok("agent keys", format!("{} live", live.len()))] } else { found }
+}
+
+fn unreadable(failure: &Failure) -> Finding {
+    Finding::error("database", failure.message.clone()).next(failure.next_step.clone()).reason(failure.reason)
+}
+
+fn of_memory(memory: Memory) -> Finding {
+    match memory {
+        Memory::Closed => Finding::ok("memory", "no core dumps, and no debugger of the same user reads its memory"),
+        Memory::Allowed => {
+            Finding::warning("memory", format!("{ALLOW_CORE}=1 lets core dumps and debuggers read its secrets"))
+                .next("start it without the variable when you are done")
+        }
+        Memory::Open => Finding::warning("memory", "core dumps and debuggers of the same user can read its secrets")
+            .next("start it by its own command, which forbids both"),
+    }
+}

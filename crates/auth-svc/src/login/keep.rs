@@ -1,0 +1,159 @@
+//! Stores what a login brought. A grant is good once: while the database does not take its tokens, they are kept in
+//! memory and written again.
+
+use std::time::{Duration, Instant};
+
+use domain::Failure;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::exchange::Tokens;
+use super::logout::END_THERE;
+use super::{LoggedIn, Login, Logins};
+use crate::identity::CLIENT_ID;
+use crate::jwt::{Claims, unverified_claims};
+use crate::store::{Kind, NewCredential, Secrets, Source, StoreError};
+
+/// The label of a first login.
+const USUAL_LABEL: &str = "main";
+/// How long the tokens of a login are written again. A person waits for the answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Until the second try; each further one waits twice as long, up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+impl Logins {
+    /// Makes the tokens of a login durable: the same account's credential has them from then on, or a new one.
+    pub(super) async fn keep(&self, login: &Login, tokens: Tokens) -> Result<LoggedIn, Failure> {
+        let claims = |token: Option<&SecretString>| {
+            token.map(|token| unverified_claims(token.expose_secret())).unwrap_or_default()
+        };
+        let who = merged(claims(Some(&tokens.access)), claims(tokens.id_token.as_ref()));
+        let now_s = self.clock.now_s();
+        let new = NewCredential {
+            label: String::new(),
+            provider: login.provider.clone(),
+            kind: Kind::OAuth,
+            issuer: Some(self.identity.origin().to_owned()),
+            client_id: Some(CLIENT_ID.to_owned()),
+            account_id: who.account_id,
+            email: who.email.clone(),
+            plan: who.plan.clone(),
+            user_id: who.user_id,
+            fedramp: who.fedramp,
+            source: Source::Login,
+            secrets: Secrets::Present {
+                access: Some(tokens.access),
+                refresh: tokens.refresh,
+                id_token: tokens.id_token,
+                api_key: None,
+            },
+            extra: serde_json::Value::Null,
+            access_expires_at: tokens.expires_in.map(|seconds| now_s.saturating_add(seconds)),
+            last_refresh: Some(now_s),
+            borrowed: false,
+            profile: None,
+        };
+        let written = persist(PATIENCE, || self.write(login.label.as_deref(), &new)).await;
+        let label = written.map_err(|error| unwritten(error.into()))?;
+        tracing::info!(credential = %label, "logged in");
+        Ok(LoggedIn { label, email: who.email, plan: who.plan })
+    }
+
+    async fn write(&self, asked: Option<&str>, new: &NewCredential) -> Result<String, StoreError> {
+        let label = self.label(asked, new.email.as_deref()).await?;
+        let (label, _) = self.store.upsert_credential(&NewCredential { label, ..new.clone() }, false).await?;
+        Ok(label)
+    }
+
+    /// The label that was asked for; else "main" if that is free, else the account's address.
+    async fn label(&self, asked: Option<&str>, email: Option<&str>) -> Result<String, StoreError> {
+        if let Some(label) = asked {
+            return Ok(label.to_owned());
+        }
+        let taken = self.store.credential_by_label(USUAL_LABEL).await?.is_some();
+        Ok(email.filter(|_| taken).unwrap_or(USUAL_LABEL).to_owned())
+    }
+}
+
+/// Repeats `write` while the database fails, for as long as `patience`.
+async fn persist<T, W>(patience: Duration, mut write: impl FnMut() -> W) -> Result<T, StoreError>
+where
+    W: Future<Output = Result<T, StoreError>>,
+{
+    let began = Instant::now();
+    let mut wait = FIRST_WAIT;
+    loop {
+        match write().await {
+            // What is damaged, or sealed with another key, stays so.
+            Err(error @ StoreError::Database { .. }) if began.elapsed() + wait <= patience => {
+                tracing::error!(%error, "the tokens of a login are not written yet; they are kept in memory");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The failure of a login whose tokens the database has not taken.
+fn unwritten(mut failure: Failure) -> Failure {
+    failure.message = format!(
+        "the login was approved, but its tokens could not be written and are gone, while the login lives on at the \
+         provider: {}",
+        failure.message
+    );
+    let next =
+        format!("{}; then log in again. The login that was approved now is of no use: {END_THERE}", failure.next_step);
+    failure.next_step(next)
+}
+
+/// Who logged in: the id token's word before the access token's.
+fn merged(of_access: Claims, of_id: Claims) -> Claims {
+    Claims {
+        email: of_id.email.or(of_access.email),
+        account_id: of_id.account_id.or(of_access.account_id),
+        plan: of_id.plan.or(of_access.plan),
+        user_id: of_id.user_id.or(of_access.user_id),
+        fedramp: of_id.fedramp || of_access.fedramp,
+        ..Claims::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> StoreError {
+        StoreError::Database { path: "/d/switchboard.db".into(), cause: "database or disk is full".into() }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_repeated_for_a_while() {
+        for fails in [0, 2] {
+            let mut tries = 0;
+            let written = persist(PATIENCE, || {
+                tries += 1;
+                std::future::ready(if tries > fails { Ok(tries) } else { Err(full()) })
+            });
+            assert_eq!(written.await.expect("written"), fails + 1);
+        }
+        let mut tries = 0;
+        let written = persist(FIRST_WAIT * 4, || {
+            tries += 1;
+            std::future::ready(Err::<(), _>(full()))
+        });
+        let failure = unwritten(written.await.expect_err("full").into());
+        assert!(tries > 1);
+        assert_eq!(failure.reason, domain::Reason::StoreUnavailable);
+        assert!(failure.message.contains("lives on") && failure.message.contains("disk is full"), "{failure}");
+        assert!(failure.next_step.contains("Log out of all devices"), "{}", failure.next_step);
+        let mut tries = 0;
+        let written = persist(PATIENCE, || {
+            tries += 1;
+            let cause = "malformed".into();
+            std::future::ready(Err::<(), _>(StoreError::Damaged { path: "/d/switchboard.db".into(), cause }))
+        });
+        written.await.expect_err("damaged");
+        assert_eq!(tries, 1, "nothing mends that within seconds");
+    }
+}

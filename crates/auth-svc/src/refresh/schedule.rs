@@ -1,0 +1,142 @@
+//! When a login is refreshed unasked: pure, so that it can be read and tested as a table.
+
+use secrecy::ExposeSecret;
+
+use super::can_refresh;
+use crate::bind::expiry_s;
+use crate::jwt::unverified_issue_time;
+use crate::store::Credential;
+
+/// The life of a token that does not say when it was issued, in seconds (reports on Codex: about 10 days).
+const NOMINAL_LIFE_S: i64 = 10 * 24 * 3600;
+/// Credentials that are overdue when they are first seen are spread over this time, in milliseconds.
+const SPREAD_MS: i64 = 60_000;
+/// First wait after a failed refresh that nobody waits for, in milliseconds; doubles each time.
+const FIRST_MS: i64 = 1_000;
+/// Longest such wait, in milliseconds.
+const MOST_MS: i64 = 300_000;
+
+/// The times of one access token, Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// When it is refreshed unasked: about half of its life, never later than `margin`.
+    pub(crate) half: i64,
+    /// From when on every call refreshes it.
+    pub(crate) margin: i64,
+}
+
+/// The times of a token that was issued at `issued` and ends at `expires`. Each has its own `place`, from 0 to 1, within
+/// a tenth of the life before and after the half, so that those which were taken in together are not refreshed together.
+fn due(place: f64, issued: Option<i64>, expires: i64, margin_s: i64) -> Due {
+    let issued = issued.filter(|at| *at < expires).unwrap_or_else(|| expires.saturating_sub(NOMINAL_LIFE_S));
+    let life = expires.saturating_sub(issued);
+    let margin = expires.saturating_sub(margin_s.min(life / 2));
+    let tenth = life / 10;
+    let jitter = ((place * 2.0 - 1.0) * tenth as f64) as i64;
+    let half = issued.saturating_add(life / 2).saturating_add(jitter).min(margin);
+    Due { half, margin }
+}
+
+/// The same, of the token that `credential` holds. `None`: nothing tells when it ends.
+pub(crate) fn due_of(credential: &Credential, margin_s: i64) -> Option<Due> {
+    let Some(token) = credential.secrets.upstream() else { return Some(Due { half: 0, margin: 0 }) };
+    let expires = expiry_s(credential)?;
+    // The later of what the token says and what we saw: by a clock that is days ahead, a token that has just come looks
+    // half used, and would be refreshed again and again.
+    let known = [unverified_issue_time(token.expose_secret()), credential.last_refresh];
+    let issued = known.into_iter().flatten().filter(|at| *at < expires).max();
+    // By the token that it will spend, which an import knows before the credential has an id.
+    let place = credential.secrets.refresh().map_or(0.5, |token| fraction(token.expose_secret()));
+    Some(due(place, issued, expires, margin_s))
+}
+
+/// What this deployment has decided about refreshing.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The only origin that is sent a refresh token.
+    pub(crate) origin: String,
+    /// How long before its end every call refreshes a token, in seconds.
+    pub(crate) margin_s: i64,
+    /// True if tokens are refreshed unasked, at half of their life.
+    pub(crate) proactive: bool,
+}
+
+impl Rules {
+    /// When `credential` is refreshed next without being rejected or asked for, Unix milliseconds: unasked, or else by
+    /// the first call from then on. `None`: never. A time that has passed is one that is due. While its refresh token
+    /// may be spent it is not tried before the access token is about to end: a provider that answers a second use by
+    /// ending the login would end one that works for days still.
+    pub(crate) fn next_ms(&self, credential: &Credential) -> Option<i64> {
+        if can_refresh(credential, &self.origin).is_err() || credential.latch.is_some() {
+            return None;
+        }
+        let due = due_of(credential, self.margin_s)?;
+        if !self.proactive {
+            return Some(due.margin.saturating_mul(1000));
+        }
+        let at = if credential.refresh.doubt.is_some() { due.margin } else { due.half };
+        let at_ms = at.saturating_mul(1000);
+        Some(credential.refresh.failing.as_ref().map_or(at_ms, |failing| at_ms.max(failing.next_ms)))
+    }
+}
+
+/// How long a credential that is overdue waits from when it is first seen, in milliseconds.
+pub(super) fn spread_ms(id: &str) -> i64 {
+    (fraction(id) * SPREAD_MS as f64) as i64
+}
+
+/// The wait after a refresh that failed, `failures` others in a row before it, in milliseconds.
+pub(super) fn backoff_ms(failures: u32, retry_after: Option<f64>) -> i64 {
+    let own = FIRST_MS.saturating_mul(1 << failures.min(16)).min(MOST_MS);
+    let asked = retry_after.map_or(0, |seconds| (seconds * 1000.0) as i64).min(MOST_MS);
+    own.max(asked)
+}
+
+/// A number from 0 to 1 that is always the same for one text, and as good as random over all.
+fn fraction(text: &str) -> f64 {
+    let hash = blake3::hash(text.as_bytes());
+    let bytes = hash.as_bytes();
+    f64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 24 * 3600;
+
+    #[test]
+    fn half_of_the_life_spread_and_before_the_margin() {
+        let halves: Vec<i64> = (0..200).map(|i| due(fraction(&format!("c{i}")), Some(0), 10 * DAY, 300).half).collect();
+        assert!(halves.iter().all(|at| (4 * DAY..=6 * DAY).contains(at)), "{halves:?}");
+        let (first, last) = (halves.iter().min().expect("some"), halves.iter().max().expect("some"));
+        assert!(last - first > DAY, "they are spread");
+        assert_eq!(due(0.25, Some(0), 10 * DAY, 300), due(0.25, Some(0), 10 * DAY, 300));
+        assert_eq!(due(0.25, Some(0), 10 * DAY, 300).margin, 10 * DAY - 300);
+        // A token of one minute has a margin of half its life, and is due no later.
+        for i in 0..50 {
+            let short = due(fraction(&format!("c{i}")), Some(1000), 1060, 300);
+            assert!((1024..=1030).contains(&short.half) && short.margin == 1030, "{short:?}");
+        }
+    }
+
+    #[test]
+    fn dates_that_make_no_sense_are_no_reason_to_fail() {
+        let nominal = due(0.25, None, 100 * DAY, 300);
+        assert!((94 * DAY..=96 * DAY).contains(&nominal.half), "{nominal:?}");
+        assert_eq!(due(0.25, Some(100 * DAY), 100 * DAY, 300), nominal, "issued when it ends");
+        for (issued, expires) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (0, i64::MIN), (i64::MIN, 0)] {
+            let odd = due(0.25, Some(issued), expires, i64::MAX);
+            assert!(odd.half <= odd.margin, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_some_minutes() {
+        let waits: Vec<i64> = (0..11).map(|failures| backoff_ms(failures, None) / 1000).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(backoff_ms(0, Some(45.0)), 45_000);
+        assert_eq!(backoff_ms(u32::MAX, Some(f64::MAX)), MOST_MS);
+        assert!((0..100).all(|i| (0..=SPREAD_MS).contains(&spread_ms(&format!("c{i}")))));
+    }
+}

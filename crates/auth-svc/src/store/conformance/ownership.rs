@@ -1,0 +1,77 @@
+//! Whose a login is: spent tokens stay out, exports give it up, logins and imports take it back.
+
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::tokens::refreshed;
+use super::{Engine, NOW_S, login, named, put, refresh, tokens_of};
+use crate::store::{NewCredential, RefreshedTokens, Secrets, Source, TokenHash, Upserted};
+
+pub(super) async fn a_spent_refresh_token_never_comes_back(engine: &impl Engine) {
+    let store = engine.open().await;
+    let upsert = async |new: &NewCredential| store.upsert_credential(new, false).await.expect("stored");
+    let first = login("acct", "one", NOW_S + 100);
+    assert_eq!(upsert(&first).await.1, Upserted::Created);
+    let id = named(&store, "main").await.id;
+    let brought = |refresh: Option<&str>| RefreshedTokens {
+        refresh: refresh.map(SecretString::from),
+        access_expires_at: Some(NOW_S + 50),
+        ..refreshed("new")
+    };
+    // Neither a token that stays, nor one that is given again, is spent.
+    refresh(&store, "main", &brought(None)).await;
+    refresh(&store, "main", &brought(Some("r-one"))).await;
+    assert!(store.spent_tokens(&id).await.expect("read").is_empty());
+    refresh(&store, "main", &brought(Some("r-two"))).await;
+    let one = TokenHash::of(&SecretString::from("r-one"));
+    assert!(store.spent_tokens(&id).await.expect("read").contains(&one));
+    // Its file claims a later expiry, and no account: the token alone proves it.
+    let again =
+        NewCredential { account_id: None, email: None, access_expires_at: Some(NOW_S + 9_000), ..first.clone() };
+    assert_eq!(upsert(&again).await, ("main".into(), Upserted::KeptNewer));
+    assert_eq!(tokens_of(&named(&store, "main").await).1, Some("r-two"));
+
+    // What a newer login replaces is kept out likewise, and an access token alone replaces no login.
+    assert_eq!(upsert(&login("acct", "three", NOW_S + 500)).await.1, Upserted::Updated);
+    assert_eq!(upsert(&login("acct", "two", NOW_S + 9_000)).await.1, Upserted::KeptNewer);
+    let alone = Secrets::Present { access: Some("a-x".into()), refresh: None, id_token: None, api_key: None };
+    let alone = NewCredential { secrets: alone, ..login("acct", "-", NOW_S + 9_000) };
+    assert_eq!(upsert(&alone).await.1, Upserted::KeptNewer);
+    // Whoever forgets a credential forgets this too.
+    store.remove_credential(&id).await.expect("removed");
+    assert_eq!(upsert(&first).await.1, Upserted::Created);
+}
+
+pub(super) async fn a_login_of_our_own_always_counts_and_keeps_the_way_back(engine: &impl Engine) {
+    let store = engine.open().await;
+    put(&store, &login("acct", "one", NOW_S + 900)).await;
+    let ours = NewCredential {
+        source: Source::Login,
+        profile: None,
+        extra: serde_json::Value::Null,
+        last_refresh: Some(NOW_S - 9),
+        ..login("acct", "two", NOW_S + 100)
+    };
+    let (_, what) = store.upsert_credential(&ours, false).await.expect("stored");
+    assert_eq!(what, Upserted::Updated, "however short it lives");
+    let now = named(&store, "main").await;
+    assert_eq!((now.source, now.profile.as_deref()), (Source::Login, Some("tokens")));
+    assert_eq!(store.extra(&now.id).await.expect("read"), json!({ "login_owner_id": "kept" }));
+}
+
+pub(super) async fn it_is_given_up_and_taken_back(engine: &impl Engine) {
+    let (store, clock) = (engine.open().await, engine.clock());
+    let new = login("acct", "one", NOW_S + 900);
+    let id = put(&store, &new).await.id;
+    store.mark_exported(std::slice::from_ref(&id)).await.expect("marked");
+    clock.advance_ms(5_000);
+    store.mark_exported(std::slice::from_ref(&id)).await.expect("marked");
+    let now = named(&engine.open().await, "main").await;
+    assert_eq!(now.exported_at, Some(NOW_S), "the first time counts");
+    assert!(crate::refresh::can_refresh(&now, "https://auth.openai.com").is_err());
+    let (_, what) = store.upsert_credential(&new, false).await.expect("stored");
+    assert_eq!(what, Upserted::Updated, "the same tokens, and ours again");
+    let now = named(&store, "main").await;
+    assert_eq!((now.exported_at, now.version), (None, 1));
+    assert!(crate::refresh::can_refresh(&now, "https://auth.openai.com").is_ok());
+}

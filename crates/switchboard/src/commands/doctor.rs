@@ -1,0 +1,176 @@
+//! `doctor`: looks at everything from the configuration to the routes, and says of each what was found and what to do.
+//! What a running server can tell is asked of it; without one the files are looked at, as far as they go.
+
+use std::path::Path;
+use std::time::Duration;
+
+use domain::service::{AUTH, GATEWAY};
+use domain::{Failure, Reason};
+use proto::auth::v1::DiagnoseRequest;
+use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
+use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
+use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, RouteStatus};
+use serde_json::json;
+use service_kit::{DataDir, DataDirError, Finding, PeerChannel, Severity, failure_from_proto};
+
+use crate::args::{Cli, DoctorArgs};
+use crate::commands::health;
+use crate::control::{Auth, connect, data_dir, places};
+use crate::output::{Failed, print_json, print_line};
+
+/// Longest wait for one answer: a status may have to refresh a token first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failed> {
+    let mut findings = vec![configuration(cli)?, directory(&data_dir(cli)?)];
+    let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
+    findings.extend(services(cli).await);
+    let gateway = connect(cli, GATEWAY).await;
+    let running = connect(cli, AUTH).await.is_ok_and(|channel| channel.is_some());
+    // Without a server the files are opened here, where that can go well; those of a simulator that is gone say nothing.
+    if running || !(broken || cli.sim) {
+        match diagnosis(cli).await {
+            Ok(found) => findings.extend(found),
+            Err(interrupted @ Failed::Interrupted(_)) => return Err(interrupted),
+            Err(failed) => findings.push(of("credentials", failed)),
+        }
+    }
+    // Without a server there is nobody who would bind: that has been said, and nothing is guessed.
+    if let Ok(Some(gateway)) = gateway {
+        match status(gateway, args).await {
+            Ok(status) => findings.extend(routes(&status)),
+            Err(failed) => findings.push(of("routes", failed)),
+        }
+    }
+    findings.sort_by_key(|finding| finding.severity);
+    report(cli, &findings)
+}
+
+fn report(cli: &Cli, findings: &[Finding]) -> Result<(), Failed> {
+    let worst = findings.iter().map(|finding| finding.severity).min().unwrap_or(Severity::Ok);
+    if cli.json {
+        print_json(&json!({ "status": worst.as_str(), "findings": findings }));
+    } else {
+        findings.iter().for_each(|finding| print_line(&finding.to_string()));
+    }
+    if worst == Severity::Error { Err(Failed::Printed(1)) } else { Ok(()) }
+}
+
+/// A step that failed, as a finding.
+fn of(subject: &str, failed: Failed) -> Finding {
+    match failed {
+        Failed::Call(call) => of_failure(subject, &call.0),
+        Failed::Start(error) => Finding::error(subject, error.to_string()),
+        Failed::Message(message) | Failed::Usage(message) => Finding::error(subject, message),
+        Failed::Interrupted(state) => Finding::error(subject, format!("interrupted; {state}")),
+        Failed::Printed(code) => Finding::error(subject, format!("it ended with exit code {code}")),
+    }
+}
+
+fn of_failure(subject: &str, failure: &Failure) -> Finding {
+    let step = if failure.next_step == "none" { "" } else { failure.next_step.as_str() };
+    Finding::error(subject, failure.message.clone()).next(step).reason(failure.reason)
+}
+
+fn configuration(cli: &Cli) -> Result<Finding, Failed> {
+    let options = places(cli)?.load_options(Vec::new())?;
+    Ok(match config::load(&options) {
+        Ok(loaded) => {
+            let from = loaded.file.as_ref().map_or_else(|| "built-in defaults".to_owned(), |f| f.display().to_string());
+            Finding::ok("configuration", format!("{from}, digest {}", loaded.digest))
+        }
+        Err(error) => {
+            let message = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
+            Finding::error("configuration", message).next("mend it and see `switchboard config check`")
+        }
+    })
+}
+
+/// The data directory, and who holds it.
+fn directory(path: &Path) -> Finding {
+    let subject = "data directory";
+    let next = |error: &DataDirError| match error {
+        DataDirError::Absent(_) => "make it with `switchboard up`, or name another with --data-dir",
+        _ => "see that it is a directory of this user's with mode 0700",
+    };
+    let dir = match DataDir::open(path, false) {
+        Ok(dir) => dir,
+        Err(error) => {
+            let message = error.to_string();
+            return Finding::error(subject, message.trim_start_matches("data directory ")).next(next(&error));
+        }
+    };
+    let shown = dir.path().display();
+    match dir.lock() {
+        Ok(_) => Finding::ok(subject, format!("{shown} is private; no process holds it")),
+        Err(DataDirError::InUse(_, holder)) => {
+            Finding::ok(subject, format!("{shown} is private, and held by process {holder}"))
+        }
+        Err(error) => Finding::error(subject, error.to_string()).next(next(&error)),
+    }
+}
+
+/// Whether each service serves.
+async fn services(cli: &Cli) -> Vec<Finding> {
+    match health::ask(cli).await {
+        Ok(results) => results
+            .into_iter()
+            .map(|(name, result)| {
+                let subject = format!("service {name}");
+                match result {
+                    Ok(()) => Finding::ok(subject, "serving"),
+                    Err(failure) => of_failure(&subject, &failure),
+                }
+            })
+            .collect(),
+        Err(failed) => vec![of("server", failed)],
+    }
+}
+
+/// What auth-svc finds: the running one, else one of our own on the same files.
+async fn diagnosis(cli: &Cli) -> Result<Vec<Finding>, Failed> {
+    let auth = Auth::open(cli, false).await?;
+    let channel = auth.channel();
+    auth.complete(ask_auth(channel)).await?
+}
+
+/// Everything that an auth-svc finds.
+pub(crate) async fn ask_auth(channel: PeerChannel) -> Result<Vec<Finding>, Failed> {
+    let mut request = tonic::Request::new(DiagnoseRequest {});
+    request.set_timeout(PATIENCE);
+    let answer = MaintenanceServiceClient::new(channel).diagnose(request).await;
+    let findings = answer.map_err(|status| Failed::status(&status, AUTH))?.into_inner().findings;
+    Ok(findings.into_iter().map(Finding::from_proto).collect())
+}
+
+async fn status(gateway: PeerChannel, args: &DoctorArgs) -> Result<GetStatusResponse, Failed> {
+    let mut request =
+        tonic::Request::new(GetStatusRequest { agent: args.agent.clone().unwrap_or_default(), probe: false });
+    request.set_timeout(PATIENCE);
+    let answer = GatewayServiceClient::new(gateway).get_status(request).await;
+    Ok(answer.map_err(|status| Failed::status(&status, GATEWAY))?.into_inner())
+}
+
+/// Each route as a call would find it.
+fn routes(status: &GetStatusResponse) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = status.routes.iter().map(route).collect();
+    if let Some(rejected) = status.config.as_ref().and_then(|config| config.rejected.as_ref()) {
+        let message = format!("the changed configuration is not in force: {rejected}");
+        findings.push(Finding::warning("routes", message).next("mend it: `switchboard config check`"));
+    }
+    findings
+}
+
+fn route(route: &RouteStatus) -> Finding {
+    let subject = format!("route {} of agent {}", route.model, route.agent);
+    match (&route.bound, &route.failure) {
+        (Some(bound), _) => {
+            Finding::ok(subject, format!("bound to credential {}; calls go to {}", bound.credential, route.url))
+        }
+        (None, Some(failure)) => of_failure(&subject, &failure_from_proto(failure)),
+        (None, None) => {
+            let why = route.reason.as_deref().unwrap_or("no reason is known");
+            Finding::error(subject, format!("not bound: {why}")).reason(Reason::CredentialNotBound)
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Every metric's name, what it means, and the buckets of the histograms. Dashboards and alerts depend on them: a name
+//! that is changed here is a change that the change log must tell.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Gauge, always 1; labels `service` and `version` say what runs.
+pub const BUILD_INFO: &str = "switchboard_build_info";
+/// Gauge: Unix seconds at which the process began.
+pub const PROCESS_START: &str = "process_start_time_seconds";
+/// Gauge, 1 for the state that a credential is in and 0 for the others; labels `credential` (its
+/// label, which may be an e-mail address: see [`Sample`](super::Sample)) and `state`.
+pub const CREDENTIAL_STATE: &str = "switchboard_credential_state";
+/// Gauge: seconds until a credential's access token ends, negative once it has; label `credential`. Absent for API keys.
+pub const CREDENTIAL_EXPIRES: &str = "switchboard_credential_expires_seconds";
+/// Counter: refreshes that ended; label `outcome`: one of [`REFRESH_OUTCOMES`].
+pub const REFRESHES: &str = "switchboard_refresh_total";
+/// The values of its label.
+pub const REFRESH_OUTCOMES: [&str; 5] = ["refreshed", "refused", "failed", "in_doubt", "late"];
+/// Gauge: seconds since which a credential's refresh fails, 0 while it does not; label `credential`.
+pub const REFRESH_FAILING: &str = "switchboard_refresh_failing_seconds";
+/// Histogram: seconds from the identity provider's answer to our commit of it.
+pub const ANSWER_TO_COMMIT: &str = "switchboard_refresh_answer_to_commit_seconds";
+/// Gauge: refreshed tokens that wait in memory for the database.
+pub const PENDING_WRITES: &str = "switchboard_pending_writes";
+/// Gauge: how much of a quota window is used, 1 is all of it; labels `credential`, `limit` and `window` (in seconds).
+pub const QUOTA_USED: &str = "switchboard_quota_used_ratio";
+
+/// Upper bounds of the histograms' buckets, in seconds.
+pub const BUCKETS: &[(&str, &[f64])] = &[(
+    ANSWER_TO_COMMIT,
+    // A commit is an fsync: a fraction of a millisecond on a good disk, a hundred on a bad one, seconds on a full one.
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 20.0],
+)];
+
+/// What the recorder of the process counts.
+pub(super) fn describe_counted() {
+    describe_counter!(REFRESHES, "Refreshes that ended, by outcome");
+    describe_histogram!(ANSWER_TO_COMMIT, Unit::Seconds, "From the identity provider's answer to its commit");
+}
+
+/// What is read at each scrape.
+pub(super) fn describe_gauges() {
+    describe_gauge!(BUILD_INFO, "What runs; always 1");
+    describe_gauge!(PROCESS_START, Unit::Seconds, "Unix time at which the process began");
+    describe_gauge!(CREDENTIAL_STATE, "1 for the state that the credential is in");
+    describe_gauge!(CREDENTIAL_EXPIRES, Unit::Seconds, "Until the access token ends");
+    describe_gauge!(REFRESH_FAILING, Unit::Seconds, "Since when refreshes fail; 0 while they do not");
+    describe_gauge!(PENDING_WRITES, "Refreshed tokens that wait in memory for the database");
+    describe_gauge!(QUOTA_USED, "Used part of a quota window; 1 is all of it");
+}

@@ -1,0 +1,4 @@
+//! The claims of a JSON web token. What must hold stands in `auth_svc::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| auth_svc::fuzzing::claims(data));
