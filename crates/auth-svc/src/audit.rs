@@ -17,14 +17,20 @@ const SUBJECT: usize = 200;
 /// Longest detail, in characters.
 const DETAIL: usize = 1000;
 
-/// Who acts.
+/// Who acts: whoever is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Actor(String);
+pub(crate) struct Actor(Option<Peer>);
 
 impl Actor {
     /// Whoever is at the other end of the connection that `request` came by.
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
-        Self(request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.describe()))
+        Self(request.extensions().get::<Peer>().copied())
+    }
+
+    /// Who it is, for people. A user's name stands in a file, which is not read on the threads that serve calls.
+    async fn name(&self) -> String {
+        let Some(peer) = self.0 else { return "unknown".to_owned() };
+        tokio::task::spawn_blocking(move || peer.describe()).await.unwrap_or_else(|_| "unknown".to_owned())
     }
 }
 
@@ -98,17 +104,18 @@ impl Audit {
     ) {
         let (subject, detail) = (&*shortened(subject, SUBJECT), &*shortened(detail, DETAIL));
         let outcome = result.as_ref().map_or_else(|failure| failure.reason.as_str(), |_| "ok");
-        tracing::info!(actor = by.0, act, subject, outcome, detail, "an operator acted");
+        let actor = by.name().await;
+        tracing::info!(actor, act, subject, outcome, detail, "an operator acted");
         let entry = AuditEntry {
             at_ms: self.clock.now_ms(),
-            actor: by.0.clone(),
+            actor: actor.clone(),
             act: act.to_owned(),
             subject: subject.to_owned(),
             outcome: outcome.to_owned(),
             detail: detail.to_owned(),
         };
         if let Err(error) = self.store.insert_audit(&entry).await {
-            tracing::error!(actor = by.0, act, subject, outcome, %error, "an act is missing from the audit log");
+            tracing::error!(actor, act, subject, outcome, %error, "an act is missing from the audit log");
         }
     }
 }
@@ -144,7 +151,7 @@ mod tests {
             done.notify_one();
             Ok(())
         };
-        let by = || Actor("somebody".to_owned());
+        let by = || Actor(Some(Peer::InProcess));
         let act = audit.act(by(), "key.revoke", |_| About::new("ci", ""), slow);
         // The caller goes away as soon as the act has begun.
         assert!(tokio::time::timeout(Duration::from_millis(1), act).await.is_err());

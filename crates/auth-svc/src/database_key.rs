@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::{Failure, Reason, service};
-use service_kit::{KeyFileError, SecretKey, parse_key};
+use service_kit::{KeyFileError, SecretKey, files, parse_key};
 use zeroize::Zeroizing;
 
 use crate::error::BuildError;
@@ -56,7 +56,8 @@ impl KeySource {
         variable: impl Fn(&str) -> Option<Zeroizing<String>>,
     ) -> Result<Self, BuildError> {
         let read = |name: &'static str| {
-            let text = variable(name);
+            // An empty variable is one that is not set.
+            let text = variable(name).filter(|text| !text.trim().is_empty());
             text.map(|text| parse_key(&text).ok_or(BuildError::EnvironmentKey(name))).transpose()
         };
         Ok(match read(VARIABLE)? {
@@ -170,7 +171,13 @@ impl KeySource {
             self.settle(old).map_err(|error| failed(error.to_string()))?;
             self.prepare(old)
         };
-        let Rekeyed { old, new, values } = store.change_key_to(patience, prepare).await?;
+        let changed = store.change_key_to(patience, prepare).await;
+        if changed.is_err() {
+            // Without a change its key is litter; the next start would clear it away, too.
+            let cleared = store.with_key(|in_force| self.settle(in_force)).await;
+            tracing::debug!(?cleared, "a change of the database key did not come about");
+        }
+        let Rekeyed { old, new, values } = changed?;
         fail_point("rekey-committed");
         // Before the old key goes: nothing that a writer had sealed with it may remain.
         let values = values.saturating_add(store.seal_leftovers().await?);
@@ -212,7 +219,7 @@ impl KeySource {
             Self::File(file) => {
                 let new = SecretKey::generate().map_err(|error| failed(error.to_string()))?;
                 new.write_new(&next_file(file)).map_err(|error| {
-                    failed(format!("{error}; nothing was changed"))
+                    failed(format!("{error}; the database keeps its key, and nothing was changed"))
                         .next_step("the directory of the key file must be writable, and its disk must have room")
                 })?;
                 Ok(new)
@@ -237,10 +244,7 @@ fn next_file(file: &Path) -> PathBuf {
 }
 
 fn put_in_place(file: &Path) -> Result<(), std::io::Error> {
-    let place = real(file);
-    fs::rename(next_file(file), &place)?;
-    let directory = place.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(directory)?.sync_all()
+    files::put_in_place(&next_file(file), &real(file))
 }
 
 /// Ends a change after its commit, unless another process has done so, which it does when it starts or changes the key

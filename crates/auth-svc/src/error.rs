@@ -1,6 +1,13 @@
 //! Why auth-svc cannot start.
 
-use service_kit::KeyFileError;
+use std::path::{Path, PathBuf};
+
+use domain::{Failure, Reason, service};
+use service_kit::startup::{StartError, command_for};
+use service_kit::{DataDir, KeyFileError};
+
+use crate::store::{damage, is_full};
+use crate::way_back;
 
 /// auth-svc cannot start. Every message names the file or setting and the cause.
 #[derive(Debug, thiserror::Error)]
@@ -57,20 +64,19 @@ pub enum BuildError {
         cause: String,
     },
     /// The file is damaged, or is no database of ours.
-    #[error(
-        "database {path} is damaged: {cause}. It was left as it is. Move it away, start, and restore it \
-             from a backup: `switchboard restore FILE`"
-    )]
+    #[error("database {path} is damaged, and was left as it is: {}", damage(.cause))]
     Corrupt {
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with it: in words of ours, or as SQLite says it.
         cause: String,
+        /// A copy from before an upgrade that this program opens.
+        copy: Option<PathBuf>,
     },
     /// A newer Switchboard has used it.
     #[error(
-        "database {path} has schema version {version}, which is newer than this program knows ({known}); run the newer \
-         version. Nothing was changed\n{way_back}"
+        "database {path} has schema version {version}, which is newer than this program knows ({known}). Nothing was \
+         changed"
     )]
     NewerSchema {
         /// The file.
@@ -79,13 +85,13 @@ pub enum BuildError {
         version: i64,
         /// The newest that this program knows.
         known: i64,
-        /// How to go on with this program all the same, line by line.
-        way_back: String,
+        /// A copy from before the upgrade that this program opens.
+        copy: Option<PathBuf>,
     },
     /// A migration is due, and the copy that is made before one cannot be made.
     #[error(
         "database {path} needs a newer schema, and is not changed before it is copied to {copy}, which failed: {cause}. \
-         Nothing was changed; make room on that disk (or move older copies, {path}.before-*, elsewhere) and start again"
+         Nothing was changed"
     )]
     NoCopy {
         /// The file.
@@ -133,6 +139,41 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// As the process on `data_dir` says it: what the configuration is at fault for by itself, all else with its reason
+    /// and the next step.
+    pub fn start_error(&self, data_dir: &DataDir) -> StartError {
+        if self.is_configuration() || matches!(self, Self::Key(KeyFileError::NoRandom(_))) {
+            return StartError::build(self, self.is_configuration());
+        }
+        let mut failure = Failure::new(Reason::StoreUnavailable, service::AUTH, self.to_string())
+            .next_step(self.next_step(&command_for(data_dir.path())));
+        // Nobody mends it by waiting.
+        (failure.retryable, failure.retry_after_seconds) = (false, None);
+        failure.into()
+    }
+
+    /// What to do; further lines that are indented are commands. `command` is how `switchboard` is called for this data
+    /// directory.
+    pub(crate) fn next_step(&self, command: &str) -> String {
+        match self {
+            Self::Corrupt { path, copy, .. } => way_back::from_damage(command, Path::new(path), copy.as_deref()),
+            Self::NewerSchema { path, copy, .. } => way_back::from_newer(command, Path::new(path), copy.as_deref()),
+            Self::NoCopy { path, .. } => {
+                format!("make room on that disk, or move older copies ({path}.before-*) elsewhere, and start again")
+            }
+            Self::Open { cause, .. } | Self::Create { cause, .. } | Self::AgentKeyFile { cause, .. }
+                if is_full(cause) =>
+            {
+                "make room on that disk, and start again: nothing that was stored is lost".to_owned()
+            }
+            Self::Key(KeyFileError::Unwritable(_, error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                "make room on that disk, and start again: nothing that was stored is lost".to_owned()
+            }
+            Self::KeyChange(_) => "mend that, and start again; remove neither the key file nor its .next".to_owned(),
+            _ => "mend that, and start again: nothing was changed".to_owned(),
+        }
+    }
+
     /// True if the configuration is at fault and not the machine: exit code 78.
     pub fn is_configuration(&self) -> bool {
         match self {

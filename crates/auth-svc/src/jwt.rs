@@ -41,12 +41,6 @@ pub(crate) fn unverified_claims(token: &str) -> Claims {
     payload(token).map(|payload| read(&payload)).unwrap_or_default()
 }
 
-/// When `token` was issued, Unix seconds, as it says itself and without any check of its signature.
-pub(crate) fn unverified_issue_time(token: &str) -> Option<i64> {
-    let issued = &payload(token)?["iat"];
-    issued.as_i64().or_else(|| issued.as_f64().map(|at| at as i64))
-}
-
 fn payload(token: &str) -> Option<Value> {
     let part = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE.decode(part).ok()?).ok()

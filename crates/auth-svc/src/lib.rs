@@ -5,7 +5,6 @@
 
 mod audit;
 mod backup;
-mod batches;
 mod bind;
 mod database_key;
 mod diagnose;
@@ -25,7 +24,9 @@ mod service;
 mod start;
 mod store;
 mod vault;
+mod way_back;
 
 pub use error::BuildError;
 pub use service::AuthService;
 pub use start::{AuthOptions, build};
+pub use store::Upgraded;

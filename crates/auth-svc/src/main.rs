@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use auth_svc::AuthOptions;
 use domain::Clock;
 use domain::service::AUTH;
-use service_kit::ServeOptions;
 use service_kit::startup::{self, Start, StartError};
+use service_kit::{Holder, ServeOptions};
 
 fn main() -> ExitCode {
     startup::run(AUTH, serve)
@@ -14,15 +14,16 @@ fn main() -> ExitCode {
 
 async fn serve(start: Start) -> Result<(), StartError> {
     // Whoever opens the database holds the data directory.
-    let _lock = start.data_dir.lock()?;
+    let _lock = start.data_dir.lock(&Holder::this(AUTH, true))?;
     let options = AuthOptions {
         config: &start.config,
         data_dir: &start.data_dir,
         seal_key: None,
         create: start.init,
+        first_agent_key: start.init,
         clock: Clock::system(),
     };
-    let service = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
+    let service = auth_svc::build(options).await.map_err(|error| error.start_error(&start.data_dir))?;
 
     let listener = start.bind_internal(AUTH, start.config.auth.listen.as_deref()).await?;
     let admin = start.bind(&start.config.auth.admin_listen).await?;

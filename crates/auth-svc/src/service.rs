@@ -18,7 +18,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
-use crate::batches::Batches;
 use crate::bind::Binder;
 use crate::database_key::KeySource;
 use crate::diagnose::{Diagnosis, Places};
@@ -27,7 +26,7 @@ use crate::identity::Identity;
 use crate::keys::Keys;
 use crate::login::Logins;
 use crate::refresh::Refresher;
-use crate::store::Store;
+use crate::store::{Store, Upgraded};
 
 /// How long a shutdown waits for the database, beyond the identity provider's time.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -95,7 +94,7 @@ impl AuthService {
             diagnosis.clone(),
         );
         Self {
-            binding: Binding::new(binder, verifier, Arc::new(Batches::new(clock.clone()))),
+            binding: Binding::new(binder, verifier),
             credentials,
             logins: LoginFace::new(logins, audit.clone()),
             keys: AgentKeys::new(store.clone(), clock, audit),
@@ -168,7 +167,7 @@ impl AuthService {
         admin
             .warnings(Arc::new(move || {
                 let diagnosis = warnings.clone();
-                Box::pin(async move { diagnosis.findings().await })
+                Box::pin(async move { diagnosis.lately().await })
             }))
             .gauges(Arc::new(move || {
                 let diagnosis = gauges.clone();
@@ -179,6 +178,11 @@ impl AuthService {
     /// The file of the first agent key, if this start has made it.
     pub fn first_agent_key(&self) -> Option<&Path> {
         self.first_agent_key.as_deref()
+    }
+
+    /// The migration that opening the database has brought, if one was due.
+    pub fn upgraded(&self) -> Option<&Upgraded> {
+        self.store.upgraded()
     }
 
     /// Waits for refreshes and logins that are under way, writes what is left, and closes the database.

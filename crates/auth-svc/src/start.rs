@@ -1,14 +1,11 @@
 //! From a configuration and a data directory to a service: keys first, then the database, then what stands on it.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use config::Config;
 use domain::Clock;
 use secrecy::ExposeSecret;
-use service_kit::{DataDir, KeyFileError, SealKey, SecretKey};
+use service_kit::{DataDir, KeyFileError, SealKey, SecretKey, files};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -32,9 +29,11 @@ pub struct AuthOptions<'a> {
     /// The key that transport-svc opens access tokens with. `None`: read from `[auth] seal_key_file`, else from
     /// `seal.key` in the data directory.
     pub seal_key: Option<SealKey>,
-    /// Make what a first start needs if there is no database yet: its key, the database, the seal key where none is
-    /// given, and the first agent key. If there is a database, nothing is made.
+    /// Make what is missing: the database and its key if there is no database yet, and the seal key where none is given.
+    /// Beside a database no key to it is made: it would open nothing.
     pub create: bool,
+    /// Make the first agent key with the database. Not for a database that a backup is taken into: that brings its own.
+    pub first_agent_key: bool,
     /// The time.
     pub clock: Clock,
 }
@@ -73,10 +72,13 @@ async fn build_with(
     // Before the key itself: another process that ends a change meanwhile moves it there.
     let next = if first_start { None } else { key_source.next()? };
     let key = key_source.key(&path, first_start)?;
-    let seal_key = seal_key(&options, &key, first_start)?;
+    let seal_key = seal_key(&options, &key)?;
     let agent_key = data_dir.file(AGENT_KEY_FILE);
     let store = if first_start {
-        let fill = async |store: &Store| first_agent_key(store, &agent_key).await;
+        let fill = async |store: &Store| match options.first_agent_key {
+            true => first_agent_key(store, &agent_key).await,
+            false => Ok(()),
+        };
         store::create(&path, key, clock.clone(), fill).await?
     } else {
         let keys = store::Keys { current: key, next, source: key_source.describe() };
@@ -84,13 +86,7 @@ async fn build_with(
     };
     store.keys_from(key_source.clone());
     // A database that can be read and not written must not be found out by the first refresh.
-    let unusable = |error| BuildError::Open {
-        path: path.display().to_string(),
-        cause: match error {
-            store::StoreError::Database { cause, .. } => cause,
-            other => other.to_string(),
-        },
-    };
+    let unusable = |error: store::StoreError| error.at_open(&path);
     store.check_open().await.map_err(unusable)?;
     // What a change of keys that was cut off has left is over now: the store has one key alone.
     store.with_key(|in_force| key_source.settle(in_force)).await.map_err(unusable)??;
@@ -99,7 +95,7 @@ async fn build_with(
         seal_key: options.seal_key.is_none().then(|| seal_key_file(&options)),
         agent_key: agent_key.clone(),
     };
-    let first_agent_key = first_start.then_some(agent_key);
+    let first_agent_key = (first_start && options.first_agent_key).then_some(agent_key);
     Ok(AuthService::new(store, identity, seal_key, key_source, config, first_agent_key, places))
 }
 
@@ -120,13 +116,14 @@ fn seal_key_file(options: &AuthOptions<'_>) -> PathBuf {
     options.config.auth.seal_key_file.clone().unwrap_or_else(|| options.data_dir.file("seal.key"))
 }
 
-fn seal_key(options: &AuthOptions<'_>, database_key: &SecretKey, first_start: bool) -> Result<SealKey, BuildError> {
+/// Nothing lasting is encrypted with it, so one that is missing is made anew.
+fn seal_key(options: &AuthOptions<'_>, database_key: &SecretKey) -> Result<SealKey, BuildError> {
     if let Some(key) = &options.seal_key {
         return Ok(key.clone());
     }
     let file = seal_key_file(options);
     let key = match SecretKey::read(&file) {
-        Err(KeyFileError::Missing(_)) if first_start => {
+        Err(KeyFileError::Missing(_)) if options.create => {
             let key = SecretKey::generate()?;
             key.write_new(&file)?;
             key
@@ -145,16 +142,8 @@ async fn first_agent_key(store: &Store, file: &Path) -> Result<(), BuildError> {
     let failed = |cause: String| BuildError::AgentKeyFile { path: file.display().to_string(), cause };
     let request = KeyRequest { name: "default".to_owned(), agent: "main".to_owned(), ..KeyRequest::default() };
     let (key, _) = mint(store, request).await.map_err(|failure| failed(failure.message))?;
-    let unfinished = file.with_extension("key.new");
-    let write = || {
-        // A start that was cut off may have left it.
-        let _ = std::fs::remove_file(&unfinished);
-        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        writeln!(out, "{}", key.expose_secret())?;
-        out.sync_all()?;
-        std::fs::rename(&unfinished, file)
-    };
-    write().map_err(|error: std::io::Error| failed(error.to_string()))
+    let line = Zeroizing::new(format!("{}\n", key.expose_secret()));
+    files::write(file, line.as_bytes()).map_err(|error| failed(files::unwritten(file, &error)))
 }
 
 #[cfg(test)]
@@ -173,6 +162,7 @@ mod tests {
                 data_dir: &data_dir,
                 seal_key: Some(SealKey::generate().expect("random")),
                 create: true,
+                first_agent_key: true,
                 clock: Clock::system(),
             };
             let variable = |name: &str| text.filter(|_| name == VARIABLE).map(|text| Zeroizing::new(text.to_owned()));
@@ -182,6 +172,8 @@ mod tests {
         let (malformed, configuration) = start(Some("secret-but-no-key")).await.expect_err("malformed");
         assert!(configuration && malformed.contains(VARIABLE) && !malformed.contains("secret"), "{malformed}");
         start(Some(&key)).await.expect("made");
+        let (unset, _) = start(Some(" ")).await.expect_err("an empty variable is one that is not set");
+        assert!(unset.contains("its key file"), "{unset}");
         assert!(!data_dir.file("database.key").exists());
         start(Some(&key)).await.expect("opened");
         let (missing, _) = start(None).await.expect_err("no key");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Candidate, Reason};
+use crate::{Candidate, CandidateReason, Reason};
 
 /// Names of the services, as they stand in failures, hops and logs.
 pub mod service {
@@ -103,12 +103,46 @@ impl Failure {
         self
     }
 
+    /// The message without the candidates that [`listing`] has put at its end: for those who print them below it.
+    pub fn summary(&self) -> &str {
+        let listed = self.candidates.first().map(|first| format!(": {}: {} (", first.credential, reason_of(first)));
+        listed.and_then(|listed| self.message.find(&listed)).map_or(self.message.as_str(), |at| &self.message[..at])
+    }
+
     /// With the credentials that were considered.
     #[must_use]
     pub fn candidates(mut self, candidates: Vec<Candidate>) -> Self {
         self.candidates = candidates;
         self
     }
+}
+
+/// A message that names every candidate behind `what`: many clients show nothing but the message. Details are cut at a
+/// word; the candidates themselves have the whole text.
+pub fn listing(what: &str, candidates: &[Candidate]) -> String {
+    let each: Vec<String> = candidates
+        .iter()
+        .map(|one| {
+            let detail = shorten(one.detail.as_deref().unwrap_or_default());
+            format!("{}: {} ({detail})", one.credential, reason_of(one))
+        })
+        .collect();
+    if each.is_empty() { what.to_owned() } else { format!("{what}: {}", each.join("; ")) }
+}
+
+fn reason_of(candidate: &Candidate) -> &'static str {
+    candidate.reason.map_or("", CandidateReason::as_str)
+}
+
+fn shorten(detail: &str) -> String {
+    const MOST: usize = 160;
+    if detail.chars().count() <= MOST {
+        return detail.to_owned();
+    }
+    let cut: String = detail.chars().take(MOST).collect();
+    // A word that is cut, a time above all, says something else.
+    let whole = cut.rfind(' ').map_or(cut.as_str(), |at| cut[..at].trim_end_matches([' ', ',', ';', ':']));
+    format!("{whole} …")
 }
 
 impl fmt::Display for Failure {
@@ -118,3 +152,27 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_can_be_taken_away_again() {
+        let candidate = |name: &str, detail: String| Candidate {
+            credential: name.into(),
+            eligible: false,
+            reason: Some(CandidateReason::Resting),
+            detail: Some(detail),
+        };
+        let long = format!("{} 2026-11-23T10:57:46Z", "word ".repeat(30));
+        let all = vec![candidate("a", "until noon".into()), candidate("b", long)];
+        let message = listing("no usable credential", &all);
+        assert!(message.starts_with("no usable credential: a: resting (until noon); b: resting (word"), "{message}");
+        assert!(message.ends_with("word …)"), "no word is cut: {message}");
+        let failure = Failure::new(Reason::UsageLimit, service::AUTH, message).candidates(all);
+        assert_eq!(failure.summary(), "no usable credential");
+        assert_eq!(Failure { candidates: Vec::new(), ..failure.clone() }.summary(), failure.message);
+        assert_eq!(listing("nothing", &[]), "nothing");
+    }
+}

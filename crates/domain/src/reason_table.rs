@@ -66,9 +66,10 @@ const AGENT_NOT_ALLOWED: Row = Row {
     error_code: "model_not_allowed",
     retryable: false,
     retry_after_seconds: None,
-    after: After::Stop,
-    when: "the model or credential is outside the key's or the agent's list",
-    next_step: "use an allowed model, or extend `[agents.<name>] allowed` or the key's models",
+    // A credential's list says nothing about a fallback's credentials; a model's is looked at before any attempt.
+    after: After::NextFallback,
+    when: "the model, or every credential of the route, is outside the key's or the agent's list",
+    next_step: "use an allowed model, or extend the list: `[agents.<name>] allowed` and `credentials`, or a key with others",
 };
 
 const AGENT_LIMITED: Row = Row {
@@ -188,7 +189,8 @@ const CREDENTIAL_REJECTED: Row = Row {
     retry_after_seconds: None,
     after: After::NextCredential,
     when: "the upstream rejected the access token, also after one refresh",
-    next_step: "log in again: `switchboard login codex`",
+    next_step: "a login: `switchboard credentials refresh LABEL`, and if that does not help `switchboard login codex`; an \
+                API key: `switchboard login api-key` with a new one",
 };
 
 const NOT_ENTITLED: Row = Row {

@@ -1,4 +1,7 @@
-//! Names of quota windows.
+//! Names of quotas and of their windows.
+
+/// The limit that every model counts against, and that the provider's "allowed" is about (facts of Codex CLI).
+pub const MAIN_LIMIT: &str = "codex";
 
 /// A quota window by its length, as people call it: `5 h`, `7 d`, `90 min`. Its length is what tells it from others.
 pub fn window_name(seconds: i32) -> String {

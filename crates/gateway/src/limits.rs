@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// The longest wait in seconds that clients are asked to wait out by themselves.
 pub(crate) const LONG_WAIT_S: f64 = 60.0;
+/// Seconds of a UTC day.
+const DAY_S: i64 = 86_400;
 /// The window of the rate.
 const MINUTE: Duration = Duration::from_secs(60);
 /// A key that was not used for so long is forgotten.
@@ -33,6 +35,9 @@ struct Table {
     /// By the key's id.
     keys: HashMap<String, Used>,
     swept: Option<Instant>,
+    /// Tokens that calls by this gateway have used, by the key's id, of UTC day `day`.
+    tokens: HashMap<String, u64>,
+    day: i64,
 }
 
 struct Used {
@@ -62,6 +67,9 @@ impl Limits {
         if let Some(until) = key.exhausted_until.filter(|until| *until > now_s) {
             return Err(used_up(key, until, now_s));
         }
+        if let Some(until) = self.spent_here(key, now_s) {
+            return Err(used_up(key, until, now_s));
+        }
         let KeyLimits { requests_per_minute: rate, concurrent_calls: at_once, .. } = key.limits.unwrap_or_default();
         if rate.is_none() && at_once.is_none() {
             return Ok(None);
@@ -84,6 +92,25 @@ impl Limits {
         used.running += 1;
         Ok(Some(Permit { limits: self.clone(), key_id: key.key_id.clone() }))
     }
+
+    /// Takes note of tokens that a call with this key has used. What auth-svc counts over all gateways is known some
+    /// seconds late; what was used here counts here at once.
+    pub(crate) fn spent(&self, key_id: &str, tokens: u64, now_s: i64) {
+        let mut table = self.lock();
+        table.turn_to(now_s.div_euclid(DAY_S));
+        let spent = table.tokens.entry(key_id.to_owned()).or_default();
+        *spent = spent.saturating_add(tokens);
+    }
+
+    /// The end of the day, if this gateway's own calls alone have used up the tokens of the key.
+    fn spent_here(&self, key: &VerifyKeyResponse, now_s: f64) -> Option<f64> {
+        let most = key.limits.and_then(|limits| limits.tokens_per_day)?;
+        let day = (now_s as i64).div_euclid(DAY_S);
+        let mut table = self.lock();
+        table.turn_to(day);
+        let spent = table.tokens.get(&key.key_id).copied().unwrap_or_default();
+        (spent as f64 >= most).then(|| ((day + 1) * DAY_S) as f64)
+    }
 }
 
 impl Used {
@@ -100,6 +127,14 @@ impl Used {
 }
 
 impl Table {
+    /// Forgets the tokens of other days.
+    fn turn_to(&mut self, day: i64) {
+        if self.day != day {
+            self.day = day;
+            self.tokens.clear();
+        }
+    }
+
     /// Forgets keys that are not in use, so that what is kept is bounded by the traffic of the last minutes.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_some_and(|swept| now.duration_since(swept) < SWEPT_EVERY) {
@@ -231,6 +266,22 @@ mod tests {
         assert_eq!((refused.resets_at, refused.retry_after_seconds), (Some(1_000_007_201), Some(7201.0)));
         assert!(!refused.retryable && limits.enter(&key, NOW_S + 7150.0).is_err_and(|soon| soon.retryable));
         assert!(limits.enter(&key, NOW_S + 7200.5).is_ok_and(|permit| permit.is_none()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_here_counts_here_at_once_and_until_midnight() {
+        let limits = Limits::default();
+        let mut key = limited_key("a", None, None);
+        key.limits = Some(KeyLimits { tokens_per_day: Some(30.0), ..KeyLimits::default() });
+        let noon = 1000 * DAY_S + 43_200;
+        limits.spent("a", 18, noon);
+        limits.spent("b", 99, noon);
+        assert!(limits.enter(&key, noon as f64).is_ok());
+        limits.spent("a", 18, noon);
+        let refused = limits.enter(&key, noon as f64).err().unwrap();
+        assert_eq!((refused.reason, refused.resets_at), (Reason::AgentLimited, Some(1001 * DAY_S)));
+        assert!(limits.enter(&key, (noon + 43_200) as f64).is_ok(), "another day");
+        assert!(limits.enter(&limited_key("a", None, None), noon as f64).is_ok(), "no limit");
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use proto::transport::v1::transport_service_client::TransportServiceClient;
 use proto::transport::v1::{
     FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
 };
-use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info};
+use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info, why_not_serving};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
@@ -232,6 +232,8 @@ async fn check_peer(channel: PeerChannel) -> Result<(), Failure> {
     let mut client = HealthClient::new(channel);
     match tokio::time::timeout(limit.time, client.check(request)).await {
         Ok(Ok(answer)) if answer.get_ref().status == ServingStatus::Serving as i32 => Ok(()),
+        // It is there, and may serve calls although something of its own is in the way: its own health says what.
+        Ok(Ok(answer)) if why_not_serving(&answer).is_some() => Ok(()),
         Ok(Ok(_)) => {
             let message = format!("{place} answers, but is not serving");
             Err(Failure::new(Reason::PeerUnavailable, service::GATEWAY, message))

@@ -10,7 +10,7 @@ use proto::auth::v1::{BindRequest, Bound, CheckBindingRequest};
 use proto::gateway::v1::{BoundStatus, ConfigStatus, GetStatusResponse, OauthStatus, ProbeStatus, RouteStatus};
 use proto::router::v1::{Agent, ListModelsRequest, ListModelsResponse, ResolveRequest, Route};
 use proto::transport::v1::ProbeRequest;
-use service_kit::{candidate_to_proto, failure_from_proto, failure_to_proto};
+use service_kit::{candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto};
 
 use crate::budget::Budget;
 use crate::caller::Caller;
@@ -40,8 +40,20 @@ pub(crate) async fn check(core: &Core, caller: &Caller, route: &Route, budget: B
     let question = CheckBindingRequest { wanted: Some(wanted(caller, route, "")) };
     let answer = core.links.check_binding(question, budget).await.result?;
     match answer.bound {
-        Some(bound) => Ok(Checked { bound, candidates: answer.candidates }),
-        None => Err(unbound(answer.failure.as_ref(), &answer.candidates)),
+        Some(bound) => {
+            let mut candidates = answer.candidates;
+            // What the lists leave out is for operators to know.
+            candidates
+                .retain(|one| caller.operator || one.reason.as_deref() != Some(CandidateReason::NotAllowed.as_str()));
+            Ok(Checked { bound, candidates })
+        }
+        None => {
+            let mut failure = unbound(answer.failure.as_ref());
+            if caller.operator {
+                failure.candidates = answer.candidates.iter().map(candidate_from_proto).collect();
+            }
+            Err(failure)
+        }
     }
 }
 

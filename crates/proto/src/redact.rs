@@ -1,6 +1,9 @@
-//! `Debug` for the messages that carry secrets: the generated one would print them.
+//! `Debug` for the messages that carry secrets: the generated one would print them. Those that bring what a person has
+//! typed or piped in wipe it when they go.
 
 use std::fmt;
+
+use zeroize::Zeroize as _;
 
 use crate::auth::v1::{
     AddApiKeyRequest, BackupRequest, CompleteLoginRequest, CreateKeyResponse, ImportFile, RestoreRequest,
@@ -41,6 +44,18 @@ impl fmt::Debug for AddApiKeyRequest {
             .field("label", &self.label)
             .field("api_key", &REDACTED)
             .finish()
+    }
+}
+
+impl Drop for CompleteLoginRequest {
+    fn drop(&mut self) {
+        self.pasted.zeroize();
+    }
+}
+
+impl Drop for AddApiKeyRequest {
+    fn drop(&mut self) {
+        self.api_key.zeroize();
     }
 }
 
@@ -87,8 +102,8 @@ mod tests {
             format!("{:?}", ExportCredentialsResponse { files: vec![file()], ..Default::default() }),
             format!("{:?}", CreateKeyResponse { key: text(), ..Default::default() }),
             format!("{:?}", RotateKeyResponse { key: text(), ..Default::default() }),
-            format!("{:?}", CompleteLoginRequest { pasted: text(), ..Default::default() }),
-            format!("{:?}", AddApiKeyRequest { api_key: text(), ..Default::default() }),
+            format!("{:?}", CompleteLoginRequest { login_id: String::new(), pasted: text() }),
+            format!("{:?}", AddApiKeyRequest { provider: String::new(), label: None, api_key: text() }),
             format!("{:?}", BackupRequest { passphrase: text() }),
             format!("{:?}", RestoreRequest { passphrase: text(), data: SECRET.into(), dry_run: true }),
         ];

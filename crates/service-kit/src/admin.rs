@@ -61,19 +61,19 @@ impl Admin {
         self
     }
 
+    /// All that must be ready.
+    pub fn readiness(&self) -> &[Readiness] {
+        &self.readiness
+    }
+
     async fn ready(&self) -> Response {
-        let mut failure = None;
-        for readiness in &self.readiness {
-            failure = readiness().await.err();
-            if failure.is_some() {
-                break;
-            }
-        }
+        let failure = first_failure(&self.readiness).await;
         let mut warnings = match &self.warnings {
             Some(warnings) => warnings().await,
             None => Vec::new(),
         };
         warnings.retain(|finding| finding.severity != Severity::Ok);
+        let warnings: Vec<Finding> = warnings.into_iter().map(Finding::beside).collect();
         let (status, body) = match failure {
             None => (StatusCode::OK, serde_json::json!({ "status": "ready", "warnings": warnings })),
             Some(failure) => (
@@ -92,6 +92,16 @@ impl Admin {
         let page = telemetry::metrics::render(&samples);
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
     }
+}
+
+/// Why something is not ready, if anything is not.
+pub(crate) async fn first_failure(all: &[Readiness]) -> Option<Failure> {
+    for readiness in all {
+        if let Err(failure) = readiness().await {
+            return Some(failure);
+        }
+    }
+    None
 }
 
 /// `/healthz` says that the process runs, `/readyz` whether it can do its work, why not, and what will go wrong,

@@ -81,6 +81,15 @@ impl Finding {
         self
     }
 
+    /// As it is told beside a service's health. What is wrong with one credential is a warning there, since the service
+    /// serves and to start it again would mend nothing; `doctor` calls it an error. A database that takes no writes is
+    /// what makes a service not ready, and stays an error.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        let ours = self.reason.as_deref() == Some(Reason::StoreUnavailable.as_str());
+        Self { severity: if ours { self.severity } else { self.severity.max(Severity::Warning) }, ..self }
+    }
+
     /// As it travels.
     pub fn to_proto(&self) -> pb::Finding {
         pb::Finding {
@@ -105,14 +114,18 @@ impl Finding {
 }
 
 impl fmt::Display for Finding {
-    /// One line, and the next step on an indented one.
+    /// One line, and the next step indented.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
             Severity::Warning => "warn",
             other => other.as_str(),
         };
         write!(f, "{severity:<5}  {}: {}", self.subject, self.message)?;
-        if self.next_step.is_empty() { Ok(()) } else { write!(f, "\n       next: {}", self.next_step) }
+        if self.next_step.is_empty() {
+            return Ok(());
+        }
+        // Commands stand on lines of their own, and stay there.
+        write!(f, "\n       next: {}", self.next_step.replace('\n', "\n       "))
     }
 }
 
@@ -132,5 +145,7 @@ mod tests {
             assert_eq!(Finding::from_proto(finding.to_proto()), finding);
         }
         assert_eq!(all[1].to_string(), "warn   credential main: it is borrowed\n       next: log in");
+        let steps = Finding::error("database", "it is damaged").next("type\n  ls").to_string();
+        assert_eq!(steps, "error  database: it is damaged\n       next: type\n         ls");
     }
 }

@@ -1,12 +1,13 @@
 //! Keys from files that nobody else can read, or from the environment.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
+
+use crate::files;
 
 /// A 32-byte key. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -23,8 +24,7 @@ impl fmt::Debug for SecretKey {
 pub enum KeyFileError {
     /// There is none.
     #[error(
-        "key file {0} does not exist; without its key nothing can be opened. Restore the file from your backup, \
-             or, for a new installation, let `switchboard up` (or `auth-svc --init`) make one"
+        "key file {0} does not exist; a seal key is made anew by `auth-svc --init`, and nothing is lost with the old one"
     )]
     Missing(String),
     /// The file cannot be read.
@@ -37,7 +37,7 @@ pub enum KeyFileError {
     #[error("{0} does not hold a key: 64 hex digits are needed (32 bytes)")]
     Malformed(String),
     /// It cannot be written.
-    #[error("key file {0} cannot be made: {1}")]
+    #[error("key file {0} cannot be made: {why}", why = files::unwritten(Path::new(.0), .1))]
     Unwritable(String, std::io::Error),
     /// No randomness.
     #[error("the system gives no random bytes: {0}")]
@@ -85,15 +85,13 @@ impl SecretKey {
         parse_key(&text).ok_or(KeyFileError::Malformed(name))
     }
 
-    /// Writes this key to a new file, mode 0600. Never overwrites one.
+    /// Writes this key to a new file, mode 0600, whole or not at all: what is encrypted with the key outlives a power cut,
+    /// and half a key would stand in the way of the next start. Never overwrites one.
     pub fn write_new(&self, path: &Path) -> Result<(), KeyFileError> {
-        let failed = |e| KeyFileError::Unwritable(path.display().to_string(), e);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-        let hex: Zeroizing<String> = Zeroizing::new(self.0.iter().map(|b| format!("{b:02x}")).collect());
-        writeln!(file, "{}", *hex).and_then(|()| file.sync_all()).map_err(failed)?;
-        // So that a power cut does not take the name back: what is encrypted with the key outlives it.
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
+        let mut line: Zeroizing<String> = Zeroizing::new(String::with_capacity(65));
+        self.0.iter().for_each(|byte| line.push_str(&format!("{byte:02x}")));
+        line.push('\n');
+        files::write_new(path, line.as_bytes()).map_err(|e| KeyFileError::Unwritable(path.display().to_string(), e))
     }
 }
 

@@ -6,6 +6,7 @@ mod body;
 mod channel;
 mod convert;
 mod data_dir;
+pub mod files;
 mod finding;
 mod first_word;
 pub mod harden;
@@ -18,6 +19,7 @@ mod peer;
 mod seal;
 mod server;
 mod shutdown;
+mod start_error;
 pub mod startup;
 mod status;
 mod url;
@@ -27,9 +29,9 @@ pub use convert::{
     candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto, trace_from_proto, trace_to_proto,
     usage_from_proto, usage_to_proto,
 };
-pub use data_dir::{DataDir, DataDirError, DataDirLock};
+pub use data_dir::{DataDir, DataDirError, DataDirLock, Holder};
 pub use finding::{Finding, Severity};
-pub use health::check_health;
+pub use health::{check_health, why_not_serving};
 pub use key_file::{KeyFileError, SecretKey, parse_key};
 pub use layers::{ServiceLayers, grpc_timeout, hostname};
 pub use listener::{BindError, Bound, ListenAddress};

@@ -104,6 +104,16 @@ impl SealKey {
 
     /// Seals a secret. Fails only if the system gives no random bytes.
     pub fn seal(&self, request: &SealRequest<'_>, secret: &UpstreamSecret) -> Result<SealedCredential, KeyFileError> {
+        self.seal_until(request, secret, i64::MAX)
+    }
+
+    /// [`Self::seal`] for a secret that ends at `ends_ms` (Unix milliseconds): the seal lives no longer than it.
+    pub fn seal_until(
+        &self,
+        request: &SealRequest<'_>,
+        secret: &UpstreamSecret,
+        ends_ms: i64,
+    ) -> Result<SealedCredential, KeyFileError> {
         let mut nonce = [0u8; 24];
         getrandom::fill(&mut nonce).map_err(|e| KeyFileError::NoRandom(e.to_string()))?;
         let mut sealed = SealedCredential {
@@ -113,7 +123,7 @@ impl SealKey {
             origin: request.target.origin.clone(),
             path_prefix: request.target.path.clone(),
             call_id: request.call_id.to_owned(),
-            expires_at_ms: (request.now_ms + LIFETIME_MS) as f64,
+            expires_at_ms: request.now_ms.saturating_add(LIFETIME_MS).min(ends_ms) as f64,
             nonce: nonce.to_vec().into(),
             ciphertext: bytes::Bytes::new(),
         };

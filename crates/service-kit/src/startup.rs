@@ -16,63 +16,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::channel::PeerChannel;
-use crate::data_dir::{DataDir, DataDirError};
+use crate::data_dir::DataDir;
 use crate::health::check_health;
-use crate::key_file::KeyFileError;
-use crate::listener::{BindError, Bound, ListenAddress};
-use crate::mount::{MountError, Mounted};
+use crate::listener::{Bound, ListenAddress};
+use crate::mount::Mounted;
 use crate::server::{ServeOptions, serve};
 use crate::{admin, harden, shutdown_signal};
 
-/// Exit code for a bad configuration (`EX_CONFIG` of sysexits.h).
-pub const EXIT_CONFIGURATION: u8 = 78;
+pub use crate::start_error::{EXIT_CONFIGURATION, StartError, finish};
 
-/// Why a process did not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// The configuration is at fault: exit code 78.
-    Configuration(String),
-    /// Anything else: exit code 1.
-    Failed(String),
-}
-
-impl StartError {
-    /// From a service's own error, which knows whether the configuration is at fault.
-    pub fn build(error: &dyn fmt::Display, is_configuration: bool) -> Self {
-        if is_configuration { Self::Configuration(error.to_string()) } else { Self::Failed(error.to_string()) }
-    }
-
-    /// The exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Configuration(_) => EXIT_CONFIGURATION,
-            Self::Failed(_) => 1,
-        }
+/// How to call this program's command for the data directory at `path`, as typed into a shell: with `--data-dir` unless it
+/// is the one that is taken without.
+pub fn command_for(path: &Path) -> String {
+    let usual = Places::default().data_dir().ok().and_then(|usual| usual.canonicalize().ok());
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    match usual.is_some_and(|usual| usual == path) {
+        true => "switchboard".to_owned(),
+        false => format!("switchboard --data-dir {}", quoted(&path)),
     }
 }
 
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Configuration(message) | Self::Failed(message) => f.write_str(message),
-        }
-    }
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
-
-impl From<config::ConfigError> for StartError {
-    fn from(error: config::ConfigError) -> Self {
-        Self::Configuration(error.to_string())
-    }
-}
-
-macro_rules! failed_from {
-    ($($error:ty),+) => { $(impl From<$error> for StartError {
-        fn from(error: $error) -> Self {
-            Self::Failed(error.to_string())
-        }
-    })+ };
-}
-failed_from!(DataDirError, BindError, KeyFileError, MountError, telemetry::TelemetryError, std::io::Error);
 
 /// Where a process finds its files.
 #[derive(Args, Clone, Debug, Default)]
@@ -235,10 +202,12 @@ pub async fn serve_with_admin(
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let router = mounted.listenable().await?;
     let admin_options = ServeOptions { drain: Duration::from_secs(1), tls: None };
     let (admin, admin_listener) = admin;
-    let admin = admin::router(admin.into());
+    let admin: admin::Admin = admin.into();
+    // `health` and `/readyz` are one answer.
+    let router = mounted.listenable_while(admin.readiness().to_vec()).await?;
+    let admin = admin::router(admin);
     tokio::join!(
         serve(router, listener, options, shutdown.clone()),
         serve(admin, admin_listener, admin_options, shutdown.clone()),
@@ -263,19 +232,6 @@ where
     let args = ServiceArgs::parse();
     let ready = harden::harden().map_err(not_hardened).and_then(|()| runtime());
     finish(ready.and_then(|runtime| runtime.block_on(run_service(name, args, start))))
-}
-
-/// The exit code of a process, after printing why it failed.
-pub fn finish(result: Result<(), StartError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            for line in error.to_string().lines() {
-                let _ = writeln!(std::io::stderr(), "error: {line}");
-            }
-            ExitCode::from(error.exit_code())
-        }
-    }
 }
 
 /// A process that cannot be hardened does not go on to read secrets.
@@ -357,6 +313,14 @@ async fn health(name: &'static str, dir: &Path, config: &Config) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        let here = tempfile::tempdir().expect("tempdir");
+        let odd = here.path().join("it's");
+        std::fs::create_dir(&odd).expect("made");
+        assert!(command_for(&odd).ends_with(r"/it'\''s'"), "{}", command_for(&odd));
+    }
 
     #[test]
     fn a_service_never_listens_on_tcp() {

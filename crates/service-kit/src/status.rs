@@ -6,7 +6,7 @@
 //! hops first, then its oldest attempts.
 
 use bytes::Bytes;
-use domain::{ExecutionTrace, Failure, Reason, service};
+use domain::{ExecutionTrace, Failure, Reason};
 use prost::Message;
 use proto::common::v1 as pb;
 use tonic::{Code, Status};
@@ -123,16 +123,29 @@ pub fn failure_from_status(status: &Status, peer: &str) -> Failure {
         Code::Unavailable => (Reason::PeerUnavailable, "does not answer"),
         // A status that has a cause did not come from the peer: it was made here, when the connection broke.
         Code::Internal | Code::Unknown if std::error::Error::source(status).is_some() => {
-            (Reason::PeerUnavailable, "broke off")
+            (Reason::PeerUnavailable, "broke the connection off before its answer was whole")
         }
         Code::DeadlineExceeded => (Reason::Deadline, "did not answer within the caller's deadline"),
         Code::Cancelled => (Reason::Cancelled, "saw the call cancelled"),
         Code::ResourceExhausted => (Reason::RequestTooLarge, "refused a message"),
-        Code::Unimplemented => (Reason::Internal, "does not serve this method; are both of the same version?"),
+        Code::Unimplemented => return unknown_to(peer, None),
         _ => (Reason::Internal, "failed"),
     };
-    let place = if reason == Reason::PeerUnavailable { service::GATEWAY } else { peer };
-    Failure::new(reason, place, format!("{peer} {what}: {}", status.message()))
+    let raw = status.message();
+    let raw = if raw.is_empty() { String::new() } else { format!(" ({raw})") };
+    Failure::new(reason, peer, format!("{peer} {what}{raw}"))
+}
+
+/// A peer of another version, which does not know what it was asked. `version` is the peer's, where it says.
+pub(crate) fn unknown_to(peer: &str, version: Option<&str>) -> Failure {
+    let own = env!("CARGO_PKG_VERSION");
+    let whose = version.map(|version| format!(" (version {version})")).unwrap_or_default();
+    let message = format!("the running {peer}{whose} does not know this request: it is older than who asks it");
+    let next = match version {
+        Some(_) => "start it again with the version of the program that asked".to_owned(),
+        None => format!("start it again with this version, {own}"),
+    };
+    Failure::new(Reason::Unsupported, peer, message).next_step(next)
 }
 
 /// The execution trace among a status's details, if it holds one.
@@ -142,7 +155,7 @@ pub fn trace_from_status(status: &Status) -> Option<ExecutionTrace> {
 
 #[cfg(test)]
 mod tests {
-    use domain::{Candidate, CandidateReason};
+    use domain::{Candidate, CandidateReason, service};
 
     use super::*;
 
@@ -191,6 +204,17 @@ mod tests {
     fn a_foreign_status_is_named() {
         let failure = failure_from_status(&Status::unavailable("connection refused"), "router-svc");
         assert_eq!(failure.reason, Reason::PeerUnavailable);
-        assert!(failure.message.contains("router-svc"), "{}", failure.message);
+        assert_eq!(
+            (failure.service.as_str(), failure.message.as_str()),
+            ("router-svc", "router-svc does not answer (connection refused)")
+        );
+        // What tonic says of a server that has never heard of the service.
+        let old = Status::unimplemented("grpc-status header missing, mapped from HTTP status code 404");
+        let failure = failure_from_status(&old, "auth-svc");
+        assert_eq!((failure.reason, failure.service.as_str()), (Reason::Unsupported, "auth-svc"));
+        assert!(failure.message.contains("older") && !failure.message.contains("404"), "{failure}");
+        assert!(failure.next_step.contains(env!("CARGO_PKG_VERSION")), "{}", failure.next_step);
+        let silent = failure_from_status(&Status::cancelled(""), "auth-svc");
+        assert_eq!(silent.message, "auth-svc saw the call cancelled");
     }
 }

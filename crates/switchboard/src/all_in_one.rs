@@ -45,9 +45,15 @@ impl AllInOne {
         create: bool,
     ) -> Result<Self, StartError> {
         let seal_key = SealKey::generate()?;
-        let options =
-            AuthOptions { config, data_dir: dir, seal_key: Some(seal_key.clone()), create, clock: Clock::system() };
-        let auth = auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))?;
+        let options = AuthOptions {
+            config,
+            data_dir: dir,
+            seal_key: Some(seal_key.clone()),
+            create,
+            first_agent_key: create,
+            clock: Clock::system(),
+        };
+        let auth = auth_svc::build(options).await.map_err(|error| error.start_error(dir))?;
         let router = router_svc::build(config, loader).map_err(|e| StartError::build(&e, true))?;
         let options = TransportOptions { config, data_dir: dir, seal_key: Some(seal_key), clock: Clock::system() };
         let transport = transport_svc::build(options).map_err(|e| StartError::build(&e, e.is_configuration()))?;

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use auth_svc::{AuthOptions, AuthService};
+use auth_svc::{AuthOptions, AuthService, Upgraded};
 use domain::service::{AUTH, CLI, GATEWAY, ROUTER, TRANSPORT};
 use domain::{Clock, Failure, Reason};
 use service_kit::startup::StartError;
-use service_kit::{DataDir, DataDirError, DataDirLock, ListenAddress, PeerChannel};
+use service_kit::{DataDir, DataDirError, DataDirLock, Holder, ListenAddress, PeerChannel};
 
-use crate::args::Cli;
+use crate::args::{Cli, Command, CredentialsAction};
 use crate::interrupt;
 use crate::output::{Failed, eprint_line};
 use crate::scratch::Scratch;
@@ -98,35 +98,87 @@ pub(crate) struct Own {
     scratch: Option<Scratch>,
 }
 
-async fn own(config: &config::Config, dir: &DataDir, create: bool) -> Result<AuthService, StartError> {
+/// How a credential service of this process's own is opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    /// There must be a database.
+    AsItIs,
+    /// Data directory, database and keys are made if there are none.
+    Made,
+    /// The same, without a first agent key: a backup brings its own.
+    MadeForBackup,
+}
+
+/// What the lock says of this process.
+fn holder(cli: &Cli) -> Holder {
+    let command = match &cli.command {
+        Command::Import(_) => "switchboard import",
+        Command::Login(_) => "switchboard login",
+        Command::Credentials(args) if matches!(args.action, CredentialsAction::Rekey) => {
+            "switchboard credentials rekey"
+        }
+        Command::Credentials(_) => "switchboard credentials",
+        Command::Keys(_) => "switchboard keys",
+        Command::Export(_) => "switchboard export",
+        Command::Logout(_) => "switchboard logout",
+        Command::Doctor(_) => "switchboard doctor",
+        Command::Backup(_) => "switchboard backup",
+        Command::Restore(_) => "switchboard restore",
+        _ => "switchboard",
+    };
+    Holder::this(command, false)
+}
+
+async fn own(config: &config::Config, dir: &DataDir, opened: Opened) -> Result<AuthService, StartError> {
     let options = AuthOptions {
         config,
         data_dir: dir,
         // Nothing is bound in this process, so nothing is sealed: a key of its own will do.
         seal_key: Some(service_kit::SealKey::generate()?),
-        create,
+        create: opened != Opened::AsItIs,
+        first_agent_key: opened == Opened::Made,
         clock: Clock::system(),
     };
-    auth_svc::build(options).await.map_err(|e| StartError::build(&e, e.is_configuration()))
+    let service = auth_svc::build(options).await.map_err(|error| error.start_error(dir))?;
+    if let Some(Upgraded { from, to, copy }) = service.upgraded() {
+        eprint_line(&format!(
+            "note: the database was upgraded from schema {from} to {to}; as it was before, it is kept in {}",
+            copy.display()
+        ));
+    }
+    Ok(service)
 }
 
 impl Auth {
     /// Finds or opens it. `create` makes data directory, database and keys if there are none.
     /// From here on a signal ends no act half-way: see [`Self::complete`].
     pub(crate) async fn open(cli: &Cli, create: bool) -> Result<Self, Failed> {
+        Self::opened(cli, if create { Opened::Made } else { Opened::AsItIs }).await
+    }
+
+    /// [`Self::open`] for a backup to be taken in: one that is made has no agent key, since the backup brings its own.
+    pub(crate) async fn open_for_backup(cli: &Cli) -> Result<Self, Failed> {
+        Self::opened(cli, Opened::MadeForBackup).await
+    }
+
+    async fn opened(cli: &Cli, opened: Opened) -> Result<Self, Failed> {
         let _ = interrupt::listen()?;
         if let Some(channel) = connect(cli, AUTH).await? {
             return Ok(Self::Running(channel));
         }
         let options = places(cli)?.load_options(Vec::new())?;
         let loaded = config::load(&options).map_err(StartError::from)?;
-        let dir = DataDir::open(&options.data_dir, create).map_err(StartError::from)?;
-        let lock = dir.lock().map_err(|error| match error {
-            // Somebody holds it and does not answer: it starts or stops just now.
-            DataDirError::InUse(..) => Failed::from(Failure::new(Reason::PeerUnavailable, CLI, error.to_string())),
+        let dir = DataDir::open(&options.data_dir, opened != Opened::AsItIs).map_err(StartError::from)?;
+        let lock = dir.lock(&holder(cli)).map_err(|error| match error {
+            // A server that answered would have been asked instead.
+            DataDirError::InUse(_, ref holder) if holder.serves && !holder.command.is_empty() => {
+                let mut failure = error.failure(CLI).next_step(holder.unanswered());
+                failure.message.push_str(", which does not answer at its socket");
+                Failed::from(failure)
+            }
             other => StartError::from(other).into(),
         })?;
-        let service = own(&loaded.config, &dir, create).await?;
+        let service = own(&loaded.config, &dir, opened).await?;
         Ok(Self::Own(Box::new(Own { service, _lock: lock, scratch: None })))
     }
 
@@ -144,8 +196,8 @@ impl Auth {
         }
         let scratch = Scratch::make("dry-run")?;
         let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
-        let lock = dir.lock().map_err(StartError::from)?;
-        let service = own(&config, &dir, true).await?;
+        let lock = dir.lock(&holder(cli)).map_err(StartError::from)?;
+        let service = own(&config, &dir, Opened::MadeForBackup).await?;
         Ok(Self::Own(Box::new(Own { service, _lock: lock, scratch: Some(scratch) })))
     }
 

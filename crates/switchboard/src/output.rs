@@ -1,12 +1,11 @@
 //! What commands print: JSON, tables, traces; and how they fail.
 
-use std::cmp::Ordering;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use domain::service::CLI;
-use domain::{ExecutionTrace, Failure};
+use domain::{ExecutionTrace, Failure, span};
 use serde_json::{Value, json};
 use service_kit::startup::StartError;
 use tonic::Status;
@@ -49,10 +48,11 @@ impl Failed {
         Self::Call(Box::new((service_kit::failure_from_status(status, peer), trace)))
     }
 
-    /// Prints what went wrong and gives the exit code. With `json` the failure of a call goes to standard output in
-    /// the shape of a call's answer.
+    /// Prints what went wrong and gives the exit code. With `json` a failure goes to standard output, that of
+    /// a call with its execution trace.
     pub(crate) fn report(self, json: bool) -> ExitCode {
         match self {
+            Self::Start(StartError::Failure(failure)) => Self::from(*failure).report(json),
             Self::Start(error) => {
                 if json {
                     print_json(&json!({ "status": "error", "error": { "message": error.to_string() } }));
@@ -62,7 +62,10 @@ impl Failed {
             Self::Call(failed) => {
                 let (failure, trace) = *failed;
                 if json {
-                    print_json(&failure_json(&failure, trace.as_ref()));
+                    print_json(&match &trace {
+                        Some(_) => failure_json(&failure, trace.as_ref()),
+                        None => error_json(&failure),
+                    });
                 } else {
                     print_failure(&failure);
                     if let Some(trace) = trace {
@@ -94,7 +97,12 @@ impl Failed {
     }
 }
 
-/// The answer of a failed call, in the contract's shape.
+/// The one shape of an error.
+pub(crate) fn error_json(failure: &Failure) -> Value {
+    json!({ "status": "error", "error": failure })
+}
+
+/// The answer of a failed call, in the contract's shape: the error, and the shape of an answer.
 pub(crate) fn failure_json(failure: &Failure, trace: Option<&ExecutionTrace>) -> Value {
     json!({ "status": "error", "error": failure, "result": { "payloads": [], "meta": { "executionTrace": trace } } })
 }
@@ -108,9 +116,11 @@ pub(crate) fn print_failure(failure: &Failure) {
 
 /// A failure for people, line by line.
 pub(crate) fn failure_lines(failure: &Failure) -> Vec<String> {
-    let mut lines = vec![format!("error: {} ({}): {}", failure.reason, failure.service, failure.message)];
-    // With one candidate the message has said it all.
-    for candidate in failure.candidates.iter().filter(|_| failure.candidates.len() > 1) {
+    // With one candidate the message says it all; several have a line each, with the whole of their text.
+    let several = failure.candidates.len() > 1;
+    let message = if several { failure.summary() } else { failure.message.as_str() };
+    let mut lines = vec![format!("error: {} ({}): {message}", failure.reason, failure.service)];
+    for candidate in failure.candidates.iter().filter(|_| several) {
         let reason = candidate.reason.map_or("eligible", domain::CandidateReason::as_str);
         let detail = candidate.detail.as_deref().map(|d| format!(": {d}")).unwrap_or_default();
         lines.push(format!("  credential {}: {reason}{detail}", candidate.credential));
@@ -169,20 +179,38 @@ pub(crate) fn eprint_text(text: &str) {
 
 /// Prints JSON, indented.
 pub(crate) fn print_json(value: &Value) {
-    print_line(&serde_json::to_string_pretty(value).unwrap_or_else(|_| value.to_string()));
+    let mut value = value.clone();
+    whole(&mut value);
+    print_line(&serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string()));
+}
+
+/// Whole numbers without a fraction: times and counts travel as doubles, and `0.0` tokens are 0.
+pub(crate) fn whole(value: &mut Value) {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(exact) = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < EXACT) {
+                *value = Value::from(exact as i64);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(whole),
+        Value::Object(fields) => fields.values_mut().for_each(whole),
+        _ => {}
+    }
 }
 
 /// Prints a table whose columns are as wide as they must be; nothing but the header if there are no rows.
 pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
-    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
+    print_table_within(header, rows, &[]);
+}
+
+/// As [`print_table`], no wider than a terminal: cells of the columns named in `shorter` are cut, the widest first, until
+/// a line fits. Their whole text is in `--json` and where one thing is shown.
+pub(crate) fn print_table_within(header: &[&str], rows: &[Vec<String>], shorter: &[&str]) {
+    let widths = widths(header, rows, shorter);
     let line = |cells: Vec<&str>| {
         let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<w$}", w = *width)).collect();
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{:<w$}", cut(cell, *width), w = *width)).collect();
         print_line(padded.join("  ").trim_end());
     };
     line(header.to_vec());
@@ -191,27 +219,46 @@ pub(crate) fn print_table(header: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// A Unix time for people, with how far away it is.
-pub(crate) fn when(unix_s: f64, now_s: i64) -> String {
-    // Down, as clocks are read: what was within this second is now, not in the future.
-    let seconds = unix_s.floor() as i64;
-    let Ok(time) = jiff::Timestamp::from_second(seconds) else { return "unknown".to_owned() };
-    let stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ");
-    let away = span(seconds.abs_diff(now_s));
-    match seconds.cmp(&now_s) {
-        Ordering::Equal => format!("{stamp} (now)"),
-        Ordering::Greater => format!("{stamp} (in {away})"),
-        Ordering::Less => format!("{stamp} ({away} ago)"),
+/// Widths of the columns, in characters.
+fn widths(header: &[&str], rows: &[Vec<String>], shorter: &[&str]) -> Vec<usize> {
+    /// Characters that a line has room for.
+    const LINE: usize = 120;
+    /// No column is cut below this, or below its heading.
+    const LEAST: usize = 10;
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    loop {
+        let line = widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1);
+        let may = |at: &usize| shorter.contains(&header[*at]) && widths[*at] > LEAST.max(header[*at].chars().count());
+        match (0..header.len()).filter(may).max_by_key(|at| widths[*at]) {
+            Some(widest) if line > LINE => widths[widest] -= 1,
+            _ => return widths,
+        }
     }
 }
 
-fn span(seconds: u64) -> String {
-    match seconds {
-        s if s >= 172_800 => format!("{} d", s / 86_400),
-        s if s >= 7200 => format!("{} h", s / 3600),
-        s if s >= 120 => format!("{} min", s / 60),
-        s => format!("{s} s"),
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
     }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// How far away a Unix time is, for a narrow column: `3 d ago`, `in 5 min`.
+pub(crate) fn away(unix_s: f64, now_s: i64) -> String {
+    let seconds = unix_s.floor() as i64;
+    let away = span(seconds.abs_diff(now_s));
+    if seconds > now_s { format!("in {away}") } else { format!("{away} ago") }
+}
+
+/// A Unix time for people, with how far away it is.
+pub(crate) fn when(unix_s: f64, now_s: i64) -> String {
+    // Down, as clocks are read: what was within this second is now, not in the future.
+    domain::when(unix_s.floor() as i64, now_s)
 }
 
 /// An execution trace for people: attempts, then a waterfall of the hops.
@@ -251,5 +298,47 @@ fn print_waterfall(trace: &ExecutionTrace) {
             hop.duration_us / 1000.0,
             hop.start_us / 1000.0
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Candidate, CandidateReason, Reason, listing};
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_printed_as_such() {
+        let mut value = json!({ "tokens": 0.0, "at": [1_795_424_356.0, 0.5], "text": "1.0", "none": null });
+        whole(&mut value);
+        assert_eq!((value["tokens"].to_string(), value["at"].to_string()), ("0".into(), "[1795424356,0.5]".into()));
+        assert_eq!((&value["text"], &value["none"]), (&json!("1.0"), &Value::Null));
+    }
+
+    #[test]
+    fn a_table_fits_by_cutting_what_may_be_cut() {
+        let rows = vec![vec!["x".repeat(50), "y".repeat(90), "z".repeat(40)]];
+        assert_eq!(widths(&["A", "B", "C"], &rows, &["B"]), [50, 26, 40]);
+        assert_eq!(widths(&["A", "B", "C"], &rows, &["A", "B"]), [38, 38, 40]);
+        assert_eq!(widths(&["A", "B", "C"], &rows, &[]), [50, 90, 40]);
+        assert_eq!(widths(&["A", "B", "C"], &[], &["A"]), [1, 1, 1]);
+        assert_eq!((cut("abcdef", 4).as_str(), cut("abcd", 4).as_str()), ("abc…", "abcd"));
+    }
+
+    #[test]
+    fn several_candidates_are_printed_once() {
+        let candidate = |name: &str| Candidate {
+            credential: name.into(),
+            eligible: false,
+            reason: Some(CandidateReason::Resting),
+            detail: Some("it rests".into()),
+        };
+        let all = vec![candidate("a"), candidate("b")];
+        let failure = Failure::new(Reason::UsageLimit, "auth-svc", listing("none before noon", &all)).candidates(all);
+        let lines = failure_lines(&failure);
+        assert_eq!(lines[0], "error: USAGE_LIMIT (auth-svc): none before noon");
+        assert_eq!(lines[1..3], ["  credential a: resting: it rests", "  credential b: resting: it rests"]);
+        let one = Failure { candidates: vec![candidate("a")], ..failure };
+        assert!(failure_lines(&one)[0].contains("a: resting (it rests)"));
     }
 }

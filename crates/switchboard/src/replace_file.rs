@@ -1,12 +1,12 @@
 //! Writes a file in one step, also over one of another program: whoever reads it meanwhile sees the old one or the new one, whole.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Mode of a new file.
-const PRIVATE: u32 = 0o600;
+use service_kit::files::{Replacement, directory, unwritten};
+
 /// Mode of a new directory.
 const PRIVATE_DIR: u32 = 0o700;
 
@@ -23,7 +23,7 @@ pub(crate) fn replace(path: &Path, before: Option<&[u8]>, content: &[u8]) -> Res
     if held.as_deref() != before {
         return Err("it has changed since it was read: stop the program that writes it".to_owned());
     }
-    let text = |error: io::Error| error.to_string();
+    let text = |error: io::Error| unwritten(&path, &error);
     fs::DirBuilder::new().recursive(true).mode(PRIVATE_DIR).create(directory(&path)).map_err(text)?;
     write_like(&path, content).map_err(text)
 }
@@ -46,57 +46,10 @@ fn write_like(path: &Path, content: &[u8]) -> io::Result<()> {
     new.write_all(content)?;
     if let Some(meta) = meta {
         // Only root can give a file away; anybody else owns it already, or cannot help it.
-        let _ = fchown(&new.file, Some(meta.uid()), Some(meta.gid()));
-        new.file.set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
+        let _ = fchown(new.file(), Some(meta.uid()), Some(meta.gid()));
+        new.file().set_permissions(Permissions::from_mode(meta.mode() & 0o777))?;
     }
     new.put()
-}
-
-/// A file that is being written beside the one that it will replace, for the owner alone. It goes unless it is
-/// [put](Self::put) in its place.
-pub(crate) struct Replacement {
-    file: File,
-    beside: PathBuf,
-    path: PathBuf,
-}
-
-impl Replacement {
-    /// Begins to write what `path` will hold. Beside it, so that the rename stays within the file system.
-    pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_string_lossy();
-        let beside = directory(path).join(format!(".{name}.switchboard-{}", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&beside)?;
-        Ok(Self { file, beside, path: path.to_owned() })
-    }
-
-    /// Puts it in its place, durably: a power cut does not bring the old one back.
-    pub(crate) fn put(self) -> io::Result<()> {
-        self.file.sync_all()?;
-        fs::rename(&self.beside, &self.path)?;
-        File::open(directory(&self.path))?.sync_all()
-    }
-}
-
-impl Write for Replacement {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for Replacement {
-    fn drop(&mut self) {
-        // After the rename there is none.
-        let _ = fs::remove_file(&self.beside);
-    }
-}
-
-/// The directory that `path` stands in.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -140,7 +93,7 @@ mod tests {
         fs::write(&file, "old").expect("written");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).expect("set");
         // Root may write everywhere.
-        if File::create(dir.path().join("probe")).is_err() {
+        if fs::File::create(dir.path().join("probe")).is_err() {
             assert!(replace(&file, Some(b"old"), b"x").is_err());
             assert_eq!(fs::read(&file).expect("read"), b"old");
         }

@@ -6,6 +6,21 @@
 //! environment. At the end it searches all of that, and every file of the data directory but the key files, for every
 //! token that the simulator has issued, every agent key that was made, API keys, passphrases and the keys of the data
 //! directory. A find fails the test.
+//!
+//! Where each place is looked at:
+//!
+//! | place | where |
+//! |---|---|
+//! | logs, at every level | `gather`: `logs/` (CI runs every suite once more at trace level: `SWITCHBOARD_E2E_TRACE`) |
+//! | OTLP exports | `Home::export_to`: all that a collector takes in |
+//! | error texts | `Output::of` (commands), `Http` and `grpc::connect` (both faces, bodies and headers) |
+//! | `Debug` | trace logs show messages by it; `proto::redact` and `conformance::tokens` hold it by themselves |
+//! | metrics, call records, traces | `Switchboard::show`: admin pages, and the records of the newest calls with their traces |
+//! | arguments and environment | `proc`, of every process; `said`, of every command |
+//! | children, who would inherit it | `proc`: there are none |
+//! | core dumps, debuggers | `proc`; `canary.rs` of the end-to-end tests says what an operator may switch on |
+//! | database, its write-ahead log, copies | `gather`: every file below `data/` but the key files |
+//! | backups | `said`: the file that `backup` has written, wherever it is |
 
 mod gather;
 mod proc;
@@ -135,6 +150,11 @@ impl Canary {
         let args: Vec<&str> = command.get_args().filter_map(|arg| arg.to_str()).collect();
         let name = format!("the output of {}", args.iter().skip(4).copied().collect::<Vec<_>>().join(" "));
         self.see("the arguments of a command", args.join("\0"));
+        let after_backup = args.windows(2).find(|pair| pair[0] == "backup").map(|pair| pair[1]);
+        if let Some(backup) = after_backup.and_then(|file| std::fs::read(file).ok()) {
+            // Whole, however long it is: it outlives everything else.
+            lock(&self.seen).texts.push(("a backup".to_owned(), Text::new(backup.into())));
+        }
         if SHOW_KEYS.iter().any(|shows| args.windows(2).any(|pair| pair == shows)) {
             let text = String::from_utf8_lossy(stdout);
             let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));

@@ -201,3 +201,13 @@ async fn a_leak_fails_the_test_when_the_home_goes() {
     home.write("logs/gateway.log", &login.id_token);
     drop(home);
 }
+
+#[tokio::test]
+async fn backups_are_searched_wherever_they_are() {
+    let planted = Planted::new().await;
+    planted.home.write("elsewhere.backup", &planted.refresh);
+    let mut command = planted.shell("true");
+    command.arg("backup").arg(planted.home.path("elsewhere.backup"));
+    let _ = Output::of(command, "").await.ok();
+    planted.verdict(2, &["a backup holds a refresh token"]);
+}

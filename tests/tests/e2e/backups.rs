@@ -98,8 +98,8 @@ e2e::in_each_topology! {
         let said = backup.restore(&elsewhere).await.ok().json();
         came_in(&said, "credential", "main", "created");
         came_in(&said, "credential", "spare", "created");
-        // The first start of the other host has made a key of this name.
-        came_in(&said, "key", "default-2", "created");
+        came_in(&said, "key", "default", "created");
+        assert!(!elsewhere.data_dir().join("agent.key").exists(), "no key is made that the old host did not have");
         assert!(said["notes"].to_string().contains("credentials confirm"), "{said}");
         let read = |home: &Home| std::fs::read(home.data_dir().join("database.key")).expect("a key");
         assert_ne!(read(&world.home), read(&elsewhere));
@@ -125,7 +125,9 @@ e2e::in_each_topology! {
         assert!(refused.stderr.contains("switchboard credentials confirm spare"), "{refused}");
         assert_eq!(refreshes(&world.sim).len(), before, "no refresh reached the provider");
 
-        let _ = there.cli(&["credentials", "confirm", "spare"]).await.ok();
+        assert_eq!(there.cli(&["credentials", "confirm", "spare"]).await.ok().stdout, "confirmed spare\n");
+        let again = there.cli(&["credentials", "confirm", "spare"]).await.ok();
+        assert!(again.stdout.contains("needs no confirmation"), "{again}");
         let _ = call(&there, "codex/gpt-5.5").await.ok();
         assert_eq!(refreshes(&world.sim).len(), before + 1);
         let spare = credential(&elsewhere, "spare").await;

@@ -68,6 +68,9 @@ e2e::in_each_topology! {
             // Nor do commands that open the store themselves touch it.
             let refused = world.home.cli(&["credentials", "list"]).await.exits(1);
             assert!(refused.stderr.contains("switchboard.db"), "{what}: {refused}");
+            // One line says what is wrong, with SQLite's words last; what is to be typed stands on lines of its own.
+            assert_eq!(refused.stderr.matches("error:").count(), 1, "{what}: {refused}");
+            assert!(refused.stderr.contains("\n  for f in ") && !refused.stderr.contains("***"), "{what}: {refused}");
             assert!(std::fs::read(&path).expect("read") == bytes, "{what}");
         }
         std::fs::write(&path, &whole).expect("written");
@@ -124,7 +127,9 @@ e2e::in_each_topology! {
         switchboard.process(Part::Auth).signal(e2e::Signal::STOP);
         std::fs::rename(socket(&data, topology), data.join("hidden")).expect("renamed");
         let refused = world.home.cli(&["keys", "list"]).await.exits(1);
-        assert!(refused.stderr.contains("in use by process"), "{refused}");
+        let program = if topology == Topology::OneProcess { "switchboard up" } else { "auth-svc" };
+        let says = format!("in use by process {holder} ({program}), which does not answer at its socket");
+        assert!(refused.stderr.contains(&says) && refused.stderr.contains("try again in a moment"), "{refused}");
         std::fs::rename(data.join("hidden"), socket(&data, topology)).expect("renamed back");
         switchboard.process(Part::Auth).signal(e2e::Signal::CONT);
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
@@ -151,11 +156,18 @@ e2e::in_each_topology! {
         for part in ["STORE_UNAVAILABLE", "switchboard.db", "wait in memory", "main"] {
             assert!(why.contains(part), "{part}: {why}");
         }
+        // Every health check says what `/readyz` says, and the list says what hangs on this process.
+        let health = switchboard.cli(&["health"]).await.exits(1);
+        assert!(health.stdout.contains("STORE_UNAVAILABLE") && health.stdout.contains("wait in memory"), "{health}");
+        assert!(health.stdout.contains("error  pending writes: "), "{health}");
+        let listed = switchboard.cli(&["credentials", "list"]).await.ok();
+        assert!(listed.stdout.contains("main: a newer token waits in memory"), "{listed}");
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
         let refused = switchboard.cli(&["keys", "create", "mine"]).await.exits(1);
         assert!(refused.stderr.contains("STORE_UNAVAILABLE"), "{refused}");
         full(&mut switchboard, false);
         e2e::eventually_async("it is ready again", async || ready(&switchboard).await.0 == 200).await;
+        let _ = switchboard.cli(&["health"]).await.ok();
         switchboard.kill_all().await;
         switchboard.restart().await;
         let kept = switchboard.cli(&["credentials", "show", "main", "--json"]).await.ok().json();

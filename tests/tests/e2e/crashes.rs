@@ -39,7 +39,9 @@ async fn a_killed_service_is_named_and_its_return_is_enough() {
         let services = sick["services"].as_array().expect("services");
         let not_serving: Vec<_> =
             services.iter().filter(|one| one["status"] != "serving").map(|one| one["service"].as_str()).collect();
-        assert_eq!(not_serving, [Some(part.name())], "{sick}");
+        // The gateway is not ready without it, and says so here as it does at `/readyz`.
+        assert_eq!(not_serving, [Some("gateway"), Some(part.name())], "{sick}");
+        assert!(services[0]["error"].to_string().contains(part.name()), "{sick}");
         let ready = reqwest::get(format!("{}/readyz", switchboard.admin_url(Part::Gateway))).await.expect("an answer");
         assert_eq!(ready.status().as_u16(), 503);
         assert!(ready.text().await.expect("a text").contains(part.name()));

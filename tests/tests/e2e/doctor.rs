@@ -143,6 +143,48 @@ e2e::in_each_topology! {
         assert_eq!(value(&page, "switchboard_refresh_failing_seconds{credential=\"main\"}"), Some(0.0), "{page}");
     }
 
+    /// The provider refuses a refresh for good: calls go on with the access token, and everything that an operator looks
+    /// at says until when. The upstream's 401 ends it.
+    async fn a_refused_refresh_is_seen_while_calls_still_work(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        world.sim.state().set_token_scenario("*", Some("invalidated".parse().expect("a scenario")));
+        let refused = switchboard.cli(&["credentials", "refresh", "main"]).await.exits(1);
+        assert!(refused.text().contains("CREDENTIAL_NEEDS_LOGIN") && refused.text().contains("is used until"), "{refused}");
+        for _ in 0..2 {
+            let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
+        }
+        assert_eq!(world.sim.state().token_requests().len(), 1, "the refresh token is dead, and not sent again");
+
+        let list = switchboard.cli(&["credentials", "list"]).await.ok();
+        assert!(list.stdout.contains("needs login by 20") && list.stdout.contains("refused for good"), "{list}");
+        let show = switchboard.cli(&["credentials", "show", "main", "--json"]).await.ok().json();
+        assert_eq!(show["state"], "login_due", "{show}");
+        let status = switchboard.cli(&["models", "status", "--check"]).await.ok();
+        assert!(status.stdout.contains("credential main: its refresh was refused for good"), "{status}");
+        let worried = doctor(&switchboard, 0).await;
+        let [found] = about(&worried, "credential main")[..] else { panic!("{worried}") };
+        assert_eq!((&found["severity"], &found["reason"]), (&"warning".into(), &"CREDENTIAL_NEEDS_LOGIN".into()));
+        assert!(found["message"].as_str().is_some_and(|message| message.contains("calls work until")), "{found}");
+        assert!(found["nextStep"].as_str().is_some_and(|step| step.contains("switchboard login codex")), "{found}");
+        let health = switchboard.cli(&["health"]).await.ok();
+        assert!(health.stdout.contains("warn   credential main: its refresh is refused for good"), "{health}");
+        let ready = admin(&switchboard, "/readyz").await.is(200).json();
+        assert_eq!((&ready["status"], &ready["warnings"][0]["subject"]), (&"ready".into(), &"credential main".into()));
+        let page = admin(&switchboard, "/metrics").await.is(200).text();
+        let due = "switchboard_credential_state{credential=\"main\",state=\"login_due\"}";
+        assert_eq!(value(&page, due), Some(1.0), "{page}");
+
+        world.behave("acct-1", "unauthorized");
+        let failed = switchboard.http().respond(&streamed("Hello")).await.is(400).json();
+        assert_eq!(failed["error"]["reason"], "CREDENTIAL_NEEDS_LOGIN", "{failed}");
+        let over = doctor(&switchboard, 1).await;
+        let [found] = about(&over, "credential main")[..] else { panic!("{over}") };
+        assert_eq!((&found["severity"], &found["reason"]), (&"error".into(), &failed["error"]["reason"]));
+        assert!(found["message"].as_str().is_some_and(|message| message.contains("rejected its access token")), "{found}");
+        assert_eq!(world.sim.state().token_requests().len(), 1);
+    }
+
     /// What makes calls fail is an error, with the reason that a call fails with, and `doctor` fails.
     async fn what_makes_calls_fail_is_an_error(topology) {
         let (world, _) = World::with_login().await;
@@ -164,6 +206,11 @@ e2e::in_each_topology! {
         let only = switchboard.cli(&["doctor", "--json", "--agent", "other"]).await.exits(1).json();
         assert!(about(&only, &route("main")).is_empty() && about(&only, &route("other")).len() == 1, "{only}");
         is_for_people(&switchboard.cli(&["doctor"]).await.exits(1));
+        // The services serve, and to start them again would mend nothing.
+        let ready = admin(&switchboard, "/readyz").await.is(200).json();
+        assert_eq!((&ready["status"], &ready["warnings"][0]["severity"]), (&"ready".into(), &"warning".into()), "{ready}");
+        let health = switchboard.cli(&["health"]).await.ok();
+        assert!(health.stdout.contains("warn   credential main: ") && !health.stdout.contains("error  "), "{health}");
     }
 
     /// Without a server: what can be looked at is, and the server that is not there is an error.

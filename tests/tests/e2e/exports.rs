@@ -117,16 +117,17 @@ e2e::in_each_topology! {
         let (before, sealed) = (read(&profiles), read(&sidecar));
         let _ = world.home.cli(&["import", "openclaw", &state]).await.ok();
         let profile = "openai-codex:agent@example.com";
-        let _ = world.home.cli(&["credentials", "refresh", profile]).await.ok();
+        let label = "openai-codex";
+        let _ = world.home.cli(&["credentials", "refresh", label]).await.ok();
         let switchboard = world.start(topology).await;
         let _ = call(&switchboard, "codex/gpt-5.5").await.ok();
 
         // Without the seed nothing can be sealed: nothing is given up, and the next step is named.
         world.home.env("XDG_CONFIG_HOME", "/nonexistent");
-        let skipped = export(&world.home, &["openclaw", &state, "--credential", profile]).await.exits(1);
+        let skipped = export(&world.home, &["openclaw", &state, "--credential", label]).await.exits(1);
         assert!(skipped.stdout.contains("--secret-key-file") && skipped.stdout.contains("skipped"), "{skipped}");
         assert_eq!((read(&profiles), read(&sidecar)), (before.clone(), sealed.clone()));
-        let shown = switchboard.cli(&["credentials", "show", profile, "--json"]).await.ok().json();
+        let shown = switchboard.cli(&["credentials", "show", label, "--json"]).await.ok().json();
         assert_eq!(shown["exportedAt"], Value::Null);
 
         let seed = copy.join("xdg-config/openclaw/auth-profile-secret-key").to_string_lossy().into_owned();
@@ -139,14 +140,14 @@ e2e::in_each_topology! {
         let mut like = after.clone();
         like["profiles"][profile]["expires"] = before["profiles"][profile]["expires"].clone();
         assert_eq!(like.to_string(), before.to_string(), "only the expiry has changed");
-        is_given_up(&world.home, profile).await;
+        is_given_up(&world.home, label).await;
 
         // What OpenClaw finds in there is the current login: another installation opens it and goes on with it.
         let other = World::new().await;
         let taken = ["import", "openclaw", &state, "--secret-key-file", &seed, "--json"];
         let taken = other.home.cli(&taken).await.ok().json();
         assert_eq!(taken["credentials"][0]["action"], "created", "{taken}");
-        let back = ["export", "codex", "--credential", profile, "--json"];
+        let back = ["export", "codex", "--credential", label, "--json"];
         let back = other.home.cli(&back).await.ok().json();
         let auth = read(Path::new(back["files"][0].as_str().expect("a file")));
         assert_eq!(mode(Path::new(back["files"][0].as_str().expect("a file"))), 0o600, "a new file is private");
@@ -168,7 +169,9 @@ e2e::in_each_topology! {
         assert!(said.stderr.contains("run the same command again"), "{said}");
         is_given_up(&world.home, "main").await;
         std::fs::remove_file(&folder).expect("removed");
-        let said = export(&world.home, &["codex", &target, "--json"]).await.ok().json();
+        let unsure = export(&world.home, &["codex", &target]).await.exits(1);
+        assert!(unsure.stdout.contains("handed over before"), "{unsure}");
+        let said = export(&world.home, &["codex", &target, "--again", "--json"]).await.ok().json();
         assert_eq!(said["status"], "ok", "{said}");
         goes_on(&world, &read(Path::new(&target))["tokens"]["refresh_token"]).await;
         let none = export(&world.home, &["openclaw", &world.home.path("home").to_string_lossy()]).await.exits(1);

@@ -86,6 +86,23 @@ e2e::in_each_topology! {
         }
     }
 
+    /// What was used at this gateway counts at once, although auth-svc is told in batches, and is counted.
+    async fn tokens_of_the_day_are_not_overrun_by_calls_in_a_row(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        // The simulator says 18 tokens for every answer.
+        let key = create(&switchboard, &["small", "--tokens-per-day", "30"]).await;
+        let http = switchboard.http_as(Some(&key));
+        // Over midnight it would be another day.
+        if domain::Clock::system().now_s().rem_euclid(86_400) > 86_400 - 120 {
+            return;
+        }
+        for status in [200, 200, 429, 429] {
+            let _ = http.respond(&whole("Hello")).await.is(status);
+        }
+        is_limited(&switchboard, &key, "usage_limit_reached").await;
+    }
+
     /// The tokens of the day are counted by auth-svc for all gateways, and come back with the next UTC day.
     async fn tokens_per_day_are_limited(topology) {
         let (world, _) = World::with_login().await;

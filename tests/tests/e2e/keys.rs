@@ -119,7 +119,15 @@ e2e::in_each_topology! {
             .iter()
             .map(|c| c["reason"].clone())
             .collect();
-        assert_eq!(reasons, [Value::from("missing"), Value::from("not_allowed")], "{refused}");
+        assert_eq!(reasons, [Value::from("missing")], "what the key does not allow is not named: {refused}");
+        assert!(!refused.to_string().contains("main"), "{refused}");
+
+        // Where the list alone is in the way, that is the reason, and its holder is told of nobody else's credentials.
+        let keyed = create(&switchboard, &["api-key-only", "--agent", "sparer", "--credential", "paid"]).await;
+        let refused = switchboard.http_as(Some(&keyed)).respond(&whole("Hello")).await.is(400).json();
+        assert_eq!(refused["error"]["reason"], "AGENT_NOT_ALLOWED", "{refused}");
+        let told = refused.to_string();
+        assert!(!told.contains("\"main\"") && !told.contains("main:") && !told.contains("login codex"), "{told}");
     }
 
     /// A key in steady use is refused soon after it is revoked, and so is the old secret of one that is rotated.

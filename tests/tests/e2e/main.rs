@@ -18,6 +18,8 @@ mod exports;
 mod faces;
 mod fallbacks;
 mod fixture;
+mod full_disks;
+mod interrupts;
 mod key_limits;
 mod keys;
 mod logins;

@@ -1,6 +1,6 @@
 //! Several credentials of one provider: which one a session keeps to, what rests, what is shown of quotas.
 
-use e2e::{Part, Switchboard};
+use e2e::{Part, Switchboard, failure_from_status, question};
 use proto::auth::v1::binding_service_client::BindingServiceClient;
 use proto::auth::v1::{CredentialUsage, ReportUsageRequest};
 use proto::common::v1::QuotaWindow;
@@ -125,6 +125,52 @@ e2e::in_each_topology! {
         assert!(shown["detail"].as_str().is_some_and(|detail| detail.contains("for gpt-5.5 until")), "{shown}");
     }
 
+    /// A call that meets the limits of several credentials is told of the one that ends first, as is the call that finds
+    /// them all resting, on every face.
+    async fn of_several_limits_the_first_to_end_is_told(topology) {
+        let (world, _) = World::with_login().await;
+        world.login("acct-2", "spare").await;
+        world.login("acct-3", "third").await;
+        let switchboard = world.start(topology).await;
+        let _ = switchboard.cli(&["credentials", "order", "openai-codex", "main", "spare", "third"]).await.ok();
+        for (account, seconds) in [("acct-1", 3600), ("acct-2", 1200), ("acct-3", 7200)] {
+            world.behave(account, &format!("usage_limit:{seconds}"));
+        }
+        for found_by in ["three attempts", "no attempt"] {
+            let before = world.upstream().len();
+            let refused = switchboard.http().respond(&streamed("Hello")).await.is(429);
+            let error = &refused.json()["error"];
+            assert_eq!(error["type"], "usage_limit_reached", "{found_by}: {error}");
+            let left = error["resets_in_seconds"].as_i64().expect("a time");
+            assert!((600..=1201).contains(&left), "{found_by}: {error}");
+            let at = error["resets_at"].as_i64().expect("a time") - domain::Clock::system().now_s();
+            assert!((600..=1201).contains(&at), "{found_by}: {error}");
+            assert_eq!(world.upstream().len() - before, if found_by == "no attempt" { 0 } else { 3 }, "{found_by}");
+        }
+        let refused = switchboard.grpc().complete(question("codex/gpt-5.5", "Hello")).await.expect_err("refused");
+        let told = failure_from_status(&refused, "gateway").retry_after_seconds.expect("a time");
+        assert!((600.0..=1201.0).contains(&told), "{told}");
+        let told = switchboard.cli(&["call", "--model", "codex/gpt-5.5", "--message", "Hello"]).await.exits(1);
+        let first = told.stderr.lines().next().expect("a line").to_owned();
+        assert!(first.contains("before 20") && !first.contains("spare"), "the time, and nothing twice: {told}");
+        for label in ["main", "spare", "third"] {
+            assert_eq!(told.stderr.matches(&format!("credential {label}: resting")).count(), 1, "{told}");
+        }
+    }
+
+    /// An order names each credential once, and says what there is.
+    async fn a_wrong_order_is_refused(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let order = |more: &'static [&'static str]| [&["credentials", "order"], more].concat();
+        let twice = switchboard.cli(&order(&["openai-codex", "main", "main"])).await.exits(1);
+        assert!(twice.stderr.contains("main is named twice"), "{twice}");
+        let unknown = switchboard.cli(&order(&["openai-codex", "ghost"])).await.exits(1);
+        assert!(unknown.stderr.contains("it has main"), "{unknown}");
+        let none = switchboard.cli(&order(&["openai", "ghost"])).await.exits(1);
+        assert!(none.stderr.contains("there is no credential of provider \"openai\"\n"), "{none}");
+    }
+
     /// What is known of quotas reads in a pipe, and scripts get the figures.
     async fn quotas_are_shown(topology) {
         let (world, _) = World::with_login().await;
@@ -143,8 +189,8 @@ e2e::in_each_topology! {
         let shown = credential(&switchboard, "main").await;
         let first = &shown["quota"][0];
         assert_eq!((&first["limit"], &first["windowSeconds"]), (&"codex".into(), &18_000.into()), "{shown}");
-        assert_eq!((&first["usedPercent"], &first["name"]), (&31.0.into(), &Value::Null), "{shown}");
-        assert!(first["resetsAt"].is_f64() && shown["quotaObservedAt"].is_f64(), "{shown}");
+        assert_eq!((&first["usedPercent"], &first["name"]), (&31.into(), &Value::Null), "{shown}");
+        assert!(first["resetsAt"].is_i64() && shown["quotaObservedAt"].is_number(), "{shown}");
         assert_eq!((&shown["unconfirmed"], &shown["refreshProblem"]), (&false.into(), &Value::Null), "{shown}");
     }
 

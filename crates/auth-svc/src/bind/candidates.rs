@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use domain::CandidateReason;
 use proto::auth::v1::Wanted;
 
-use super::judge::Refusal;
+use super::judge::{Listed, Refusal};
 use crate::store::{Credential, Kind};
 
 /// Something to consider.
@@ -53,20 +53,21 @@ pub(super) fn weight(session: &str, credential_id: &str) -> [u8; blake3::OUT_LEN
 
 fn allowed(credential: Credential, wanted: &Wanted) -> Entry {
     let outside = |list: &[String]| !list.is_empty() && !list.contains(&credential.label);
-    let refusal = if outside(&wanted.credentials) {
+    let detail = if outside(&wanted.credentials) {
         format!("it is not on the list of agent {} ([agents.{}] credentials)", wanted.agent, wanted.agent)
     } else if outside(&wanted.key_credentials) {
         "it is not on the list of the caller's agent key".to_owned()
     } else {
         return Entry::Stored(Box::new(credential));
     };
-    Entry::Refused(credential.label, Refusal::new(CandidateReason::NotAllowed, refusal))
+    let refusal = Refusal::new(CandidateReason::NotAllowed, detail);
+    Entry::Refused(credential.label, refusal.listed(Listed::LeftOut))
 }
 
 fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
     let Some(other) = foreign.iter().find(|c| c.label == label) else {
         let detail = "there is no credential of this name; `switchboard credentials list` shows what there is";
-        return Refusal::new(CandidateReason::Missing, detail);
+        return Refusal::new(CandidateReason::Missing, detail).listed(Listed::Absent);
     };
     let realm = match other.kind {
         Kind::OAuth => "subscription",
@@ -74,13 +75,13 @@ fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
     };
     if realm == wanted.realm {
         let detail = format!("it belongs to provider {}, not to {}", other.provider, wanted.provider);
-        return Refusal::new(CandidateReason::Missing, detail);
+        return Refusal::new(CandidateReason::Missing, detail).listed(Listed::Elsewhere);
     }
     let detail = format!(
         "it belongs to provider {} and bills realm {realm}; this route bills {}, and only a fallback list may leave that",
         other.provider, wanted.realm
     );
-    Refusal::new(CandidateReason::WrongRealm, detail)
+    Refusal::new(CandidateReason::WrongRealm, detail).listed(Listed::Elsewhere)
 }
 
 fn none_at_all(wanted: &Wanted) -> Refusal {

@@ -1,50 +1,86 @@
 //! From the candidates' reasons to the one reason of the whole.
 
-use domain::{CandidateReason, Failure, Reason, service};
+use domain::{Candidate, CandidateReason, Failure, Reason, listing, service, timestamp_ms};
+use proto::auth::v1::Wanted;
 
 use super::Considered;
-use super::judge::{Refusal, Route};
+use super::judge::{Listed, Refusal, Route};
 use crate::store::{Kind, LatchKind, RestKind};
 
-/// Why no credential was bound. `considered` holds no eligible one.
-pub(super) fn overall(route: &Route<'_>, considered: &[Considered], now_ms: i64) -> Failure {
+/// Why no credential was bound. `considered` holds no eligible one. The failure goes to the caller: what the caller's lists
+/// leave out is not named in it.
+pub(super) fn overall(route: &Route<'_>, wanted: &Wanted, considered: &[Considered], now_ms: i64) -> Failure {
     let refusals: Vec<&Refusal> = considered.iter().filter_map(|one| one.refusal.as_ref()).collect();
+    let candidates = own(considered);
     // Where our own database is at fault, neither waiting for a limit nor looking for the provider helps.
     if let Some(ours) = refusals.iter().find_map(|refusal| refusal.ours.as_deref()) {
-        let candidates = considered.iter().map(|one| one.candidate.clone()).collect();
         return Failure { candidates, ..ours.clone() };
+    }
+    let listed = |one: &Refusal| matches!(one.listed, Some(Listed::LeftOut | Listed::Elsewhere));
+    if refusals.iter().any(|one| one.is_left_out()) && refusals.iter().all(|one| listed(one)) {
+        return outside(route, wanted, considered).candidates(candidates);
     }
     let passing = passing(considered, now_ms);
     let passes = passing.is_some();
     let mut failure = passing.unwrap_or_else(|| Failure::new(latched(&refusals), service::AUTH, ""));
-    failure.message = message(route, considered);
-    let dead = considered.iter().find(|one| one.refusal.as_ref().is_some_and(|refusal| refusal.latch.is_some()));
+    failure.message = message(route, &failure, &candidates, now_ms);
+    let dead = considered.iter().find_map(|one| {
+        let refusal = one.refusal.as_ref().filter(|refusal| !refusal.is_left_out())?;
+        let needs = if refusal.latch? == LatchKind::Rejected { "a refresh or a login" } else { "a login" };
+        Some(format!("credential {} needs {needs}", one.candidate.credential))
+    });
     if let Some(dead) = dead.filter(|_| passes) {
         // Waiting is not the only way.
-        failure.next_step = format!("{}; credential {} needs a login", failure.next_step, dead.candidate.credential);
+        failure.next_step = format!("{}; {dead}", failure.next_step);
+    }
+    if matches!(failure.reason, Reason::CredentialNeedsLogin | Reason::CredentialRejected) {
+        let step = refusals.iter().find_map(|refusal| refusal.next_step.clone());
+        failure.next_step = step.unwrap_or_else(|| next_step(route, &refusals).to_owned());
     }
     if failure.reason == Reason::CredentialNotBound {
-        failure.next_step = next_step(route, &refusals).to_owned();
+        let near: Vec<&Refusal> = refusals.iter().copied().filter(|one| !one.is_left_out()).collect();
+        failure.next_step = next_step(route, &near).to_owned();
     }
-    failure.candidates = considered.iter().map(|one| one.candidate.clone()).collect();
-    failure
+    failure.candidates(candidates)
 }
 
-fn message(route: &Route<'_>, considered: &[Considered]) -> String {
-    let each: Vec<String> = considered
-        .iter()
-        .map(|one| {
-            let reason = one.candidate.reason.map_or("", CandidateReason::as_str);
-            let detail = shorten(one.candidate.detail.as_deref().unwrap_or_default());
-            format!("{}: {reason} ({detail})", one.candidate.credential)
-        })
-        .collect();
+/// The candidates that the caller may know of.
+fn own(considered: &[Considered]) -> Vec<Candidate> {
+    let own = considered.iter().filter(|one| one.refusal.as_ref().is_none_or(|refusal| !refusal.is_left_out()));
+    own.map(|one| one.candidate.clone()).collect()
+}
+
+/// Names the time at which waiting is over: whoever reads this wants to know nothing more.
+fn message(route: &Route<'_>, failure: &Failure, candidates: &[Candidate], now_ms: i64) -> String {
     let model = if route.model.is_empty() { "*" } else { route.model };
-    format!("no usable credential for {}/{model} ({}): {}", route.provider, route.realm, each.join("; "))
+    let passes = failure.reason != Reason::CredentialNotBound;
+    let wait = failure.retry_after_seconds.filter(|_| passes).map(|seconds| now_ms + (seconds * 1000.0) as i64 + 999);
+    let before = wait.map(|at| format!(" before {}", timestamp_ms(at))).unwrap_or_default();
+    listing(&format!("no usable credential for {}/{model} ({}){before}", route.provider, route.realm), candidates)
+}
+
+/// The lists are what stands in the way: neither a login nor a wait would help.
+fn outside(route: &Route<'_>, wanted: &Wanted, considered: &[Considered]) -> Failure {
+    let agent = &wanted.agent;
+    let by_agent =
+        |one: &Considered| !wanted.credentials.is_empty() && !wanted.credentials.contains(&one.candidate.credential);
+    let mut left_out = considered.iter().filter(|one| one.refusal.as_ref().is_some_and(Refusal::is_left_out));
+    let (whose, step) = if left_out.all(by_agent) {
+        (format!("the list of agent {agent}"), format!("extend `[agents.{agent}] credentials`"))
+    } else {
+        let step = "use a key that allows one of this provider: `switchboard keys create NAME --credential LABEL`";
+        ("the list of the caller's agent key".to_owned(), step.to_owned())
+    };
+    let message = format!("{whose} allows no credential of provider {}", route.provider);
+    Failure::new(Reason::AgentNotAllowed, service::AUTH, listing(&message, &own(considered))).next_step(step)
 }
 
 /// What helps most, by the reason of the candidate that came closest.
 fn next_step(route: &Route<'_>, refusals: &[&Refusal]) -> &'static str {
+    if !refusals.is_empty() && refusals.iter().all(|refusal| refusal.listed.is_some()) {
+        return "the list names what there is not: add a credential with that label (`switchboard login codex --label LABEL`), \
+                or change `[agents.<name>] credentials` or the key's list";
+    }
     let closest = refusals.iter().map(|refusal| refusal.reason).find(|reason| !beside_the_point(*reason));
     match closest.or_else(|| refusals.first().map(|refusal| refusal.reason)) {
         Some(CandidateReason::Undecryptable) => {
@@ -65,7 +101,8 @@ fn next_step(route: &Route<'_>, refusals: &[&Refusal]) -> &'static str {
         Some(CandidateReason::WrongIssuer) => {
             "log in at the identity provider of `[auth] identity_url`, or correct that URL"
         }
-        Some(CandidateReason::NotAllowed) => "extend `[agents.<name>] credentials` or the key's credentials",
+        // It has failed in this call.
+        Some(CandidateReason::NotAllowed) => "see the call's attempts: `switchboard calls list`",
         Some(CandidateReason::NotEntitled) => "use a model that the plan includes, or another account",
         Some(CandidateReason::Unconfirmed) => {
             "`switchboard credentials confirm LABEL` if nothing else has used the login since its backup, else \
@@ -81,15 +118,6 @@ fn next_step(route: &Route<'_>, refusals: &[&Refusal]) -> &'static str {
             "wait; `switchboard models status` shows until when"
         }
     }
-}
-
-/// Many clients show nothing but the message, so it says why; the candidates have the whole text.
-fn shorten(detail: &str) -> String {
-    const MOST: usize = 160;
-    if detail.chars().count() <= MOST {
-        return detail.to_owned();
-    }
-    detail.chars().take(MOST).chain(['…']).collect()
 }
 
 /// What passes by itself: a limit that ends, or a refresh that is tried again. The caller waits for the first of them;

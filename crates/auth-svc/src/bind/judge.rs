@@ -1,13 +1,12 @@
 //! The rules for one credential: pure, so that they can be read and tested as a table.
 
-use domain::{CandidateReason, Failure, window_name};
+use domain::{CandidateReason, Failure, timestamp, timestamp_ms, window_name};
 
-use crate::refresh::{Note, can_refresh, due_of, issued_by};
+use crate::refresh::{Note, can_refresh, due_of, expiry_s, issued_by, rejected_again_s};
 use crate::store::{Credential, Kind, Latch, LatchKind, Rest, RestKind, Secrets};
 
-/// A token that does not say when it expires is taken for good this long after its last refresh, in seconds (facts of
-/// Codex CLI: 8 days).
-const UNDATED_LIFE_S: i64 = 8 * 24 * 3600;
+/// A token that nothing comes after is used until so shortly before its end, in seconds: it has to reach the upstream.
+const LAST_S: i64 = 5;
 
 /// What a credential is wanted for.
 pub(super) struct Route<'a> {
@@ -71,15 +70,39 @@ pub(super) struct Refusal {
     pub(super) rest: Option<(RestKind, i64)>,
     /// The latch.
     pub(super) latch: Option<LatchKind>,
+    /// What helps, where that depends on this very credential.
+    pub(super) next_step: Option<String>,
     /// Unix milliseconds at which a refresh that failed is tried again.
     pub(super) retry_at_ms: Option<i64>,
     /// What hinders us and not the provider: a database that takes no writes.
     pub(super) ours: Option<Box<Failure>>,
+    /// What a list of the caller's has to do with it.
+    pub(super) listed: Option<Listed>,
+}
+
+/// Why the lists of an agent and its key refuse something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    /// They leave it out: it is none of the caller's business.
+    LeftOut,
+    /// They name it, and it is of another provider.
+    Elsewhere,
+    /// They name it, and there is none.
+    Absent,
 }
 
 impl Refusal {
     pub(super) fn new(reason: CandidateReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into(), rest: None, latch: None, retry_at_ms: None, ours: None }
+        Self {
+            reason,
+            detail: detail.into(),
+            rest: None,
+            latch: None,
+            next_step: None,
+            retry_at_ms: None,
+            ours: None,
+            listed: None,
+        }
     }
 
     /// A refresh that we could not do, or whose result we could not keep.
@@ -88,8 +111,14 @@ impl Refusal {
         Self { ours, ..Self::new(CandidateReason::RefreshFailed, failure.message) }
     }
 
-    pub(super) fn latched(&self, kind: LatchKind) -> bool {
-        self.latch == Some(kind)
+    /// One that a list is the reason for.
+    pub(super) fn listed(self, listed: Listed) -> Self {
+        Self { listed: Some(listed), ..self }
+    }
+
+    /// True if the caller's lists leave it out.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.listed == Some(Listed::LeftOut)
     }
 }
 
@@ -98,11 +127,12 @@ impl Refusal {
 pub(super) fn judge(credential: &Credential, note: Option<&Note>, route: &Route<'_>, now_ms: i64) -> Verdict {
     let refusal = misfit(credential, route)
         .or_else(|| undecryptable(credential))
-        .or_else(|| credential.latch.as_ref().map(|latch| latched(credential, latch)))
+        .or_else(|| latched(credential, note, route, now_ms))
         .or_else(|| resting(credential, route, now_ms));
     match refusal {
         Some(refusal) => Verdict::No(refusal),
-        None if credential.kind == Kind::ApiKey => Verdict::Usable,
+        // What is refused for good and not latched here lives: that its refresh is over changes nothing before its end.
+        None if credential.kind == Kind::ApiKey || credential.refused().is_some() => Verdict::Usable,
         None => freshness(credential, note, route, now_ms),
     }
 }
@@ -153,15 +183,37 @@ fn undecryptable(credential: &Credential) -> Option<Refusal> {
     }
 }
 
-fn latched(credential: &Credential, latch: &Latch) -> Refusal {
-    let again = match credential.kind {
-        Kind::OAuth if credential.borrowed => "import it again from its other holder",
-        Kind::OAuth if credential.unconfirmed => "else log in: `switchboard login codex`",
-        Kind::OAuth => "log in again: `switchboard login codex`",
-        Kind::ApiKey => "hand a new key over: `switchboard login api-key`, with this provider and label",
+/// What the latch forbids: everything, or only refreshing, which is no hindrance while the access token lives.
+fn latched(credential: &Credential, note: Option<&Note>, route: &Route<'_>, now_ms: i64) -> Option<Refusal> {
+    let latch = credential.latch.as_ref()?;
+    let now_s = now_ms / 1000;
+    let again_s = rejected_again_s(credential, route.identity);
+    let holds = match latch.kind {
+        LatchKind::NeedsLogin => !lives(credential, note, now_s.saturating_add(LAST_S)),
+        LatchKind::Rejected => again_s.is_none_or(|at| at > now_s),
+        LatchKind::Ended => true,
     };
-    let mut refusal = Refusal::new(CandidateReason::NeedsLogin, format!("{}; {again}", latch.detail));
+    holds.then(|| refused(credential, latch, again_s))
+}
+
+fn refused(credential: &Credential, latch: &Latch, again_s: Option<i64>) -> Refusal {
+    let label = &credential.label;
+    let step = match (credential.kind, again_s) {
+        (Kind::OAuth, Some(at)) => format!(
+            "it is refreshed once more after {}, or now: `switchboard credentials refresh {label}`; if that token is \
+             rejected too, log in: `switchboard login codex`",
+            timestamp(at)
+        ),
+        (Kind::OAuth, None) if credential.borrowed => "import it again from its other holder".to_owned(),
+        (Kind::OAuth, None) if credential.unconfirmed => "else log in: `switchboard login codex`".to_owned(),
+        (Kind::OAuth, None) => "log in again: `switchboard login codex`".to_owned(),
+        (Kind::ApiKey, _) => {
+            "hand a new key over: `switchboard login api-key`, with this provider and label".to_owned()
+        }
+    };
+    let mut refusal = Refusal::new(CandidateReason::NeedsLogin, format!("{}; {step}", latch.detail));
     refusal.latch = Some(latch.kind);
+    refusal.next_step = (!credential.unconfirmed).then_some(step);
     refusal
 }
 
@@ -173,7 +225,7 @@ fn resting(credential: &Credential, route: &Route<'_>, now_ms: i64) -> Option<Re
         .filter(|rest| rest.covers(route.model, now_ms))
         // What an account may not use stays so: it is the better answer.
         .max_by_key(|rest| (rest.kind == RestKind::NotEntitled, rest.until_ms))?;
-    let until = timestamp(rest.until_ms);
+    let until = timestamp_ms(rest.until_ms);
     let (reason, detail) = match rest.kind {
         RestKind::NotEntitled => (
             CandidateReason::NotEntitled,
@@ -197,17 +249,23 @@ pub(super) fn limit_reached(credential: &Credential, rest: &Rest) -> String {
     format!("the usage limit{plan} is reached{window}")
 }
 
-/// Unix seconds at which the access token ends; `None` if nothing tells.
-pub(crate) fn expiry_s(credential: &Credential) -> Option<i64> {
-    credential.access_expires_at.or_else(|| credential.last_refresh.map(|at| at.saturating_add(UNDATED_LIFE_S)))
+/// Has the upstream rejected its access token?
+fn is_rejected(credential: &Credential, note: Option<&Note>) -> bool {
+    let latched = credential.latch.as_ref().is_some_and(|latch| latch.kind != LatchKind::NeedsLogin);
+    latched || note.is_some_and(|note| note.rejected)
+}
+
+/// Is its access token good at `at_s` (Unix seconds), as far as anybody knows?
+fn lives(credential: &Credential, note: Option<&Note>, at_s: i64) -> bool {
+    credential.secrets.upstream().is_some()
+        && !is_rejected(credential, note)
+        && expiry_s(credential).is_none_or(|ends| ends > at_s)
 }
 
 fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, now_ms: i64) -> Verdict {
     let now_s = now_ms / 1000;
-    let rejected = note.is_some_and(|note| note.rejected);
     let has_token = credential.secrets.upstream().is_some();
-    let expires = expiry_s(credential);
-    let alive = has_token && !rejected && expires.is_none_or(|at| at > now_s);
+    let alive = lives(credential, note, now_s);
     let due = due_of(credential, route.margin_s).is_some_and(|due| due.margin <= now_s);
     if alive && !due {
         return Verdict::Usable;
@@ -224,25 +282,19 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
     }
     match note.filter(|note| note.retry_at_ms > now_ms) {
         Some(_) if alive => Verdict::Usable,
-        Some(note) => Verdict::No(failed(note)),
+        Some(note) => Verdict::No(failed(note, is_rejected(credential, Some(note)))),
         None => Verdict::Refresh { alive },
     }
 }
 
-fn failed(note: &Note) -> Refusal {
-    let what = if note.rejected { "the upstream rejected its token" } else { "its access token has expired" };
+fn failed(note: &Note, rejected: bool) -> Refusal {
+    let what = if rejected { "the upstream rejected its token" } else { "its access token has expired" };
     let detail = format!(
         "{what}, and its refresh failed: {}; tried again after {}. The login itself is kept",
         note.cause,
-        timestamp(note.retry_at_ms)
+        timestamp_ms(note.retry_at_ms)
     );
     let mut refusal = Refusal::new(CandidateReason::RefreshFailed, detail);
     refusal.retry_at_ms = Some(note.retry_at_ms);
     refusal
-}
-
-/// A time for a person: seconds, UTC.
-pub(crate) fn timestamp(unix_ms: i64) -> String {
-    jiff::Timestamp::from_second(unix_ms.div_euclid(1000))
-        .map_or_else(|_| format!("{unix_ms} ms (Unix)"), |time| time.to_string())
 }

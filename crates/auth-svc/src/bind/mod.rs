@@ -4,6 +4,7 @@ mod candidates;
 mod failure;
 mod judge;
 mod probes;
+mod rejected;
 mod report;
 mod seal;
 mod state;
@@ -20,20 +21,16 @@ use proto::auth::v1::{Rejected, Wanted};
 use secrecy::SecretString;
 use service_kit::SealKey;
 
-use crate::refresh::{Refresher, Why};
+use crate::refresh::{Refresher, Why, login_due};
 use crate::store::{Credential, Kind, LatchKind, Mode, Store};
 
 use candidates::{Entry, entries};
 use failure::overall;
 use judge::{Refusal, Route, Verdict, judge};
-pub(crate) use judge::{expiry_s, timestamp};
 use probes::Probes;
 use seal::Target;
 pub(crate) use state::state;
 
-/// How long a token that a refresh after a rejection has brought is taken for that refresh's result: when it is
-/// rejected within this time, refreshing did not help, and is not done again.
-const RECOVERY_S: i64 = 600;
 /// Tries at settling one credential: a refresh that was joined late may have been for the version before.
 const TRIES: usize = 2;
 /// How long a call whose token lives waits for a newer one.
@@ -46,7 +43,6 @@ pub(crate) struct Binder {
     targets: BTreeMap<String, Target>,
     /// Target ids by provider.
     providers: BTreeMap<String, String>,
-    margin_s: i64,
     /// How long a quota may go unheard of before it is asked for, in milliseconds; 0 is for ever.
     usage_refresh_ms: i64,
     probes: Probes,
@@ -98,7 +94,6 @@ impl Binder {
             refresher,
             targets: config.targets.iter().map(|(id, t)| (id.clone(), Target::new(t))).collect(),
             providers: config.providers.iter().map(|(id, p)| (id.clone(), p.target.clone())).collect(),
-            margin_s: i64::try_from(config.auth.refresh_margin.as_secs()).unwrap_or(i64::MAX),
             usage_refresh_ms: i64::try_from(config.auth.usage_refresh.as_secs()).unwrap_or(0).saturating_mul(1000),
             probes: Probes::new(config.auth.usage_probe_after),
             seal_key,
@@ -135,7 +130,7 @@ impl Binder {
             };
             considered.push(one);
         }
-        let failure = winner.is_none().then(|| overall(&route, &considered, self.clock.now_ms()));
+        let failure = winner.is_none().then(|| overall(&route, wanted, &considered, self.clock.now_ms()));
         Ok(Decision { winner, failure, candidates: considered.into_iter().map(|one| one.candidate).collect() })
     }
 
@@ -171,7 +166,7 @@ impl Binder {
             target: &wanted.target,
             codex: self.targets.get(&wanted.target).is_some_and(|t| t.kind == TargetKind::ChatgptCodex),
             identity: self.refresher.origin(),
-            margin_s: self.margin_s,
+            margin_s: self.refresher.rules().margin_s,
         })
     }
 
@@ -184,6 +179,10 @@ impl Binder {
     fn glance(&self, credential: &Credential, route: &Route<'_>) -> Considered {
         match self.judge(credential, route) {
             Verdict::Usable => Considered::eligible(credential, None),
+            Verdict::Refresh { alive: false } if credential.latch.is_some() => Considered::eligible(
+                credential,
+                Some("the upstream rejected its token a while ago; refreshed once more when its turn comes"),
+            ),
             Verdict::Refresh { alive: true } => Considered::eligible(credential, Some("refreshed when its turn comes")),
             Verdict::Refresh { alive: false } => {
                 Considered::eligible(credential, Some("its access token has expired; refreshed when its turn comes"))
@@ -211,22 +210,17 @@ impl Binder {
     ) -> Result<(Option<Winner>, Considered), Failure> {
         let before = credential.version;
         let mut why = Why::Expiry;
-        if let Some(rejected) = rejected.filter(|rejected| rejected.version >= credential.version) {
-            match self.judge(&credential, route) {
-                Verdict::No(refusal) if !refusal.latched(LatchKind::Rejected) => {
-                    return Ok((None, Considered::of(&credential, refusal)));
-                }
-                _ => why = Why::Rejected,
+        if rejected.is_some_and(|rejected| rejected.version >= credential.version) {
+            if let Verdict::No(refusal) = self.judge(&credential, route) {
+                return Ok((None, Considered::of(&credential, refusal)));
             }
-            if self.recoverable(&credential, rejected.version) {
-                self.refresher.notes().rejected(&credential.id, credential.version);
-                // A latch that came before the refresh is lifted by it, or by nothing.
-                credential.latch = None;
-            } else {
-                let label = credential.label.clone();
+            why = Why::Rejected;
+            let recoverable = self.recoverable(&credential).await?;
+            self.refresher.notes().rejected(&credential.id, credential.version);
+            if !recoverable {
                 credential = match self.latch_rejected(credential).await {
                     Ok(credential) => credential,
-                    Err(failure) => return Ok((None, Considered::refused(label, Refusal::ours(failure), None))),
+                    Err(one) => return Ok((None, one)),
                 };
             }
         }
@@ -243,6 +237,14 @@ impl Binder {
                         // The others may be good, and binding them takes no write.
                         return Ok((None, Considered::of(&credential, Refusal::ours(failure))));
                     }
+                }
+                Verdict::No(refusal) if why == Why::Rejected && refusal.latch == Some(LatchKind::NeedsLogin) => {
+                    // Refused to somebody who did not know that its access token is rejected, too.
+                    credential = match self.latch_rejected(credential).await {
+                        Ok(credential) => credential,
+                        Err(one) => return Ok((None, one)),
+                    };
+                    break;
                 }
                 Verdict::Usable | Verdict::No(_) => break,
             }
@@ -288,33 +290,17 @@ impl Binder {
             Err(_) => Beside::Late,
         }
     }
-
-    /// Is a refresh worth trying for a token that the upstream rejected?
-    fn recoverable(&self, credential: &Credential, rejected: i32) -> bool {
-        let recent = credential.last_refresh.is_some_and(|at| self.clock.now_s() - at < RECOVERY_S);
-        let tried = credential.recovery_version == Some(rejected) && recent;
-        !tried && self.refresher.can_refresh(credential).is_ok()
-    }
-
-    async fn latch_rejected(&self, credential: Credential) -> Result<Credential, Failure> {
-        let why_not = match self.refresher.can_refresh(&credential) {
-            Ok(()) => "also after a refresh".to_owned(),
-            Err(why) => format!("and it cannot be refreshed: {why}"),
-        };
-        let detail = format!("the upstream rejected its token (401), {why_not}");
-        tracing::warn!(credential = %credential.label, version = credential.version, "{detail}");
-        self.store.latch(&credential.id, credential.version, LatchKind::Rejected, &detail).await?;
-        Ok(self.store.credential_by_id(&credential.id).await?.unwrap_or(credential))
-    }
 }
 
 impl Considered {
     fn eligible(credential: &Credential, detail: Option<&str>) -> Self {
+        // What ends soon is told of before it does.
+        let due = login_due(credential).map(|due| format!("its refresh was {due}"));
         let candidate = Candidate {
             credential: credential.label.clone(),
             eligible: true,
             reason: None,
-            detail: detail.map(str::to_owned),
+            detail: due.or_else(|| detail.map(str::to_owned)),
         };
         Self { candidate, refusal: None, plan: None }
     }

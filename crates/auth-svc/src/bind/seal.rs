@@ -53,7 +53,8 @@ impl Binder {
             account_id: winner.credential.account_id.clone(),
             fedramp: winner.credential.fedramp,
         };
-        self.seal_key.seal(&request, &secret).map_err(|error| {
+        let ends_ms = winner.credential.access_expires_at.map_or(i64::MAX, |at| at.saturating_mul(1000));
+        self.seal_key.seal_until(&request, &secret, ends_ms).map_err(|error| {
             Failure::new(Reason::Internal, service::AUTH, format!("the access token cannot be sealed: {error}"))
         })
     }

@@ -1,6 +1,7 @@
 //! The rules as a table, and the promise that status and calls agree, over random states of the store.
 
 mod limits;
+mod living;
 mod selection;
 
 use domain::CandidateReason as Why;
@@ -117,9 +118,19 @@ fn what_passes_or_can_be_mended() {
     let undecryptable = Secrets::Undecryptable { detail: "no key".into() };
     assert_eq!(reason(&Credential { secrets: undecryptable, ..oauth() }, &subscription()), Some(Why::Undecryptable));
     let latch = |kind| Some(Latch { kind, detail: "dead".into() });
-    for kind in [LatchKind::NeedsLogin, LatchKind::Rejected] {
-        assert_eq!(reason(&Credential { latch: latch(kind), ..oauth() }, &subscription()), Some(Why::NeedsLogin));
+    let fresh = Credential { last_refresh: Some(NOW_S - 3599), ..oauth() };
+    for (kind, expected) in [
+        (LatchKind::NeedsLogin, None),
+        (LatchKind::Rejected, Some(Why::NeedsLogin)),
+        (LatchKind::Ended, Some(Why::NeedsLogin)),
+    ] {
+        let credential = Credential { latch: latch(kind), ..fresh.clone() };
+        assert_eq!(reason(&credential, &subscription()), expected, "{kind}");
     }
+    assert_eq!(
+        reason(&Credential { latch: latch(LatchKind::Rejected), ..api_key() }, &platform()),
+        Some(Why::NeedsLogin)
+    );
     let resting = |kind, model: Option<&str>, ms| Credential { rests: vec![rest(kind, model, NOW_MS + ms)], ..oauth() };
     let table = [
         (resting(RestKind::UsageLimit, None, 1), Some(Why::Resting)),
@@ -197,8 +208,8 @@ fn random() -> impl Strategy<Value = Random> {
     let kind = prop_oneof![4 => Just(Kind::OAuth), 1 => Just(Kind::ApiKey)];
     let issuer = prop_oneof![6 => Just(Some(IDENTITY)), 1 => Just(Some("https://evil.example")), 1 => Just(None)];
     let expires = prop::option::weighted(0.8, prop_oneof![Just(-10i64), Just(0), Just(60), Just(5 * DAY)]);
-    let latch =
-        prop_oneof![6 => Just(None), 1 => Just(Some(LatchKind::NeedsLogin)), 1 => Just(Some(LatchKind::Rejected))];
+    let latch = prop_oneof![5 => Just(None), 1 => Just(Some(LatchKind::NeedsLogin)), 1 => Just(Some(LatchKind::Rejected)),
+            1 => Just(Some(LatchKind::Ended))];
     let rest_kind = prop_oneof![Just(RestKind::UsageLimit), Just(RestKind::RateLimited), Just(RestKind::NotEntitled)];
     let model = prop_oneof![Just(None), Just(Some("gpt-5.5")), Just(Some("gpt-5.4-mini"))];
     let rests = prop::collection::vec((model, rest_kind, -5i64..120), 0..2);
@@ -294,7 +305,7 @@ fn assert_sound(winner: &Winner, wanted: &Wanted) {
     assert_eq!(c.kind == Kind::OAuth, wanted.realm == "subscription");
     assert!(wanted.credentials.is_empty() || wanted.credentials.contains(&c.label));
     assert!(wanted.key_credentials.is_empty() || wanted.key_credentials.contains(&c.label));
-    assert!(c.latch.is_none());
+    assert!(c.latch.as_ref().is_none_or(|latch| latch.kind == LatchKind::NeedsLogin));
     assert!(!c.rests.iter().any(|rest| rest.covers(&wanted.upstream_model, NOW_MS)));
     if c.kind == Kind::OAuth {
         assert_eq!(c.issuer.as_deref(), Some(IDENTITY));

@@ -1,6 +1,6 @@
 //! What the provider tells of quotas: kept for people, and what ends a rest early.
 
-use domain::Failure;
+use domain::{Failure, MAIN_LIMIT};
 use proto::auth::v1::CredentialUsage;
 use proto::common::v1::QuotaWindow;
 
@@ -10,8 +10,6 @@ use crate::store::{Credential, Rest, RestKind, Window};
 
 /// Windows of one credential that are taken from one report.
 const WINDOWS: usize = 32;
-/// The limit that every model counts against, and that the provider's "allowed" is about (facts of Codex CLI).
-const MAIN_LIMIT: &str = "codex";
 /// At and above this a window is used up.
 const FULL: f64 = 100.0;
 
@@ -73,8 +71,8 @@ impl Binder {
             tracing::info!(
                 credential = %credential.label,
                 model = old.model.as_deref().unwrap_or("*"),
-                was_until = %super::judge::timestamp(old.until_ms),
-                until = %super::judge::timestamp(until),
+                was_until = %domain::timestamp_ms(old.until_ms),
+                until = %domain::timestamp_ms(until),
                 "the provider tells that a usage limit ends at another time"
             );
         }

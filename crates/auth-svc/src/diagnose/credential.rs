@@ -1,14 +1,14 @@
 //! The findings about one credential: pure, so that they can be read and tested as a table.
 
-use domain::Reason;
+use domain::{Reason, when, window_name};
 use proto::auth::v1 as pb;
 use proto::common::v1::QuotaWindow;
 use secrecy::ExposeSecret;
 use service_kit::{Finding, Severity};
 
-use crate::bind::expiry_s;
 use crate::jwt::unverified_claims;
-use crate::refresh::describe;
+use crate::refresh::outlook::Outlook;
+use crate::refresh::{describe, expiry_s};
 use crate::store::{Credential, Doubt, Kind, Latch, LatchKind, Secrets};
 
 /// What nobody refreshes here, or may not be refreshed any more, is pressing when its access token ends within this
@@ -32,11 +32,13 @@ pub(super) struct Facts {
     pub(super) latch: Option<Latch>,
     /// A refresh whose answer was lost: its refresh token may be spent.
     pub(super) doubt: Option<Doubt>,
+    /// A refresh of another process that has begun and not ended, for a person.
+    pub(super) under_way: Option<String>,
 }
 
 impl Facts {
-    /// The facts of a stored credential.
-    pub(super) fn of(stored: &Credential) -> Self {
+    /// The facts of a stored credential whose refreshing stands as `outlook` says.
+    pub(super) fn of(stored: &Credential, outlook: Outlook) -> Self {
         let issued = match &stored.secrets {
             Secrets::Present { access: Some(access), .. } => unverified_claims(access.expose_secret()).iat,
             _ => None,
@@ -47,6 +49,7 @@ impl Facts {
             made_at: issued.max(stored.last_refresh),
             latch: stored.latch.clone(),
             doubt: stored.refresh.doubt.clone(),
+            under_way: outlook.under_way,
         }
     }
 }
@@ -56,13 +59,30 @@ pub(super) fn findings(facts: &Facts, shown: &pb::Credential, now: i64) -> Vec<F
     let mut found: Vec<Finding> = state(facts, shown, now).into_iter().collect();
     let fails = found.iter().any(|finding| finding.severity == Severity::Error);
     if !fails {
-        found.extend(in_doubt(facts, shown, now).or_else(|| failing(facts, shown, now)));
+        found.extend(under_way(facts, shown));
+        let refresh = login_due(facts, shown, now).or_else(|| in_doubt(facts, shown, now));
+        found.extend(refresh.or_else(|| failing(facts, shown, now)));
         found.extend(ending(facts, shown, now));
         found.extend(unconfirmed(shown));
     }
     found.extend(shown.quota.iter().filter(|window| window.used_percent >= NEARLY_USED).map(|w| used(shown, w, now)));
     found.extend(ahead(facts, shown, now));
     if found.is_empty() { vec![well(facts, shown, now)] } else { found }
+}
+
+/// A login that is over while another credential of its provider serves: a call fails only where it must be this one, and
+/// the finding about that route says so.
+pub(super) fn beside(finding: Finding, other: Option<&pb::Credential>) -> Finding {
+    let over = [Reason::CredentialNeedsLogin, Reason::CredentialRejected].map(|reason| reason.as_str());
+    let is_over = finding.reason.as_deref().is_some_and(|reason| over.contains(&reason));
+    match other {
+        Some(other) if finding.severity == Severity::Error && is_over => Finding {
+            severity: Severity::Warning,
+            message: format!("{}; calls that may use credential {} go on", finding.message, other.label),
+            ..finding
+        },
+        _ => finding,
+    }
 }
 
 fn subject(shown: &pb::Credential) -> String {
@@ -75,9 +95,10 @@ fn state(facts: &Facts, shown: &pb::Credential, now: i64) -> Option<Finding> {
     let latch = facts.latch.as_ref();
     let message = || latch.map_or_else(detail, |latch| latch.detail.clone());
     match shown.state.as_str() {
-        "ready" | "unconfirmed" => None,
+        "ready" | "login_due" | "unconfirmed" => None,
         "resting" => {
-            let step = "nothing: it is used again then; other credentials of its provider are used meanwhile";
+            let step = "nothing: it is used again then, and until then another of its provider that does not rest, if there \
+                        is one (`switchboard models status`)";
             Some(Finding::warning(subject(shown), detail()).next(step).reason(Reason::UsageLimit))
         }
         "expired" => {
@@ -100,9 +121,41 @@ fn state(facts: &Facts, shown: &pb::Credential, now: i64) -> Option<Finding> {
                 Some(_) => Reason::CredentialNeedsLogin,
                 None => Reason::CredentialNotBound,
             };
-            Some(Finding::error(subject(shown), message()).next(again(facts, shown)).reason(reason))
+            let again_s = shown.next_refresh.map(|at| at as i64);
+            let (message, step) = match (latch, again_s) {
+                (Some(Latch { kind: LatchKind::Rejected, detail }), Some(at)) => (
+                    format!("{detail}; it is refreshed once more at {}", when(at, now)),
+                    format!(
+                        "refresh it now: `switchboard credentials refresh {}`; if that token is rejected too, log in: \
+                         `switchboard login codex`",
+                        shown.label
+                    ),
+                ),
+                _ => (message(), again(facts, shown).to_owned()),
+            };
+            Some(Finding::error(subject(shown), message).next(step).reason(reason))
         }
     }
+}
+
+/// Its refresh was refused for good, and its access token lives.
+fn login_due(facts: &Facts, shown: &pb::Credential, now: i64) -> Option<Finding> {
+    let latch = facts.latch.as_ref().filter(|latch| latch.kind == LatchKind::NeedsLogin)?;
+    let since = shown.refresh_failing_since.map(|at| format!(" since {}", when(at as i64, now))).unwrap_or_default();
+    let until = facts.expires_at.map_or_else(|| "nobody knows when".to_owned(), |at| when(at, now));
+    let message = format!(
+        "its refresh is refused for good{since}: {}; calls work until its access token ends, {until}",
+        latch.detail
+    );
+    let step = "log in before that: `switchboard login codex`";
+    Some(Finding::warning(subject(shown), message).next(step).reason(Reason::CredentialNeedsLogin))
+}
+
+/// Somebody else has begun a refresh and not ended it: it is going on this very moment, or its process is gone.
+fn under_way(facts: &Facts, shown: &pb::Credential) -> Option<Finding> {
+    let step = "nothing for now: calls work while its access token lives. If it says then that its refresh token may be \
+                spent, log in again: `switchboard login codex`";
+    Some(Finding::warning(subject(shown), facts.under_way.clone()?).next(step).reason(Reason::IdentityUnavailable))
 }
 
 /// The answer to a refresh was lost, and with it maybe the login: calls work until the access token ends.
@@ -164,7 +217,7 @@ fn used(shown: &pb::Credential, window: &QuotaWindow, now: i64) -> Finding {
     let message = format!(
         "{:.0} % of limit {limit} over {} are used{reset}",
         window.used_percent,
-        span(window.window_seconds.into())
+        window_name(window.window_seconds)
     );
     Finding::warning(subject(shown), message).next("add another credential, or wait for the reset")
 }
@@ -229,20 +282,4 @@ fn settle(shown: &pb::Credential, now: i64) -> String {
         before.unwrap_or_default(),
         shown.label
     )
-}
-
-/// A time for a person, with how far away it is.
-pub(super) fn when(at: i64, now: i64) -> String {
-    let stamp = jiff::Timestamp::from_second(at).map_or_else(|_| format!("{at} (Unix)"), |time| time.to_string());
-    let away = span(at.saturating_sub(now).saturating_abs());
-    if at >= now { format!("{stamp} (in {away})") } else { format!("{stamp} ({away} ago)") }
-}
-
-fn span(seconds: i64) -> String {
-    match seconds {
-        s if s >= 2 * 86_400 => format!("{} d", s / 86_400),
-        s if s >= 2 * 3600 => format!("{} h", s / 3600),
-        s if s >= 120 => format!("{} min", s / 60),
-        s => format!("{s} s"),
-    }
 }

@@ -4,11 +4,10 @@ use proto::auth::v1 as pb;
 use telemetry::metrics::{Sample, names};
 
 /// Every state that a credential can be in.
-const STATES: [&str; 6] = ["ready", "expired", "needs_login", "undecryptable", "resting", "unconfirmed"];
+const STATES: [&str; 7] = ["ready", "login_due", "expired", "needs_login", "undecryptable", "resting", "unconfirmed"];
 
-/// The gauges of these credentials at `now` (Unix seconds). A credential is named by its label, as in every
-/// list: what its operator chose, else what an import or a login took, which may be an e-mail address. Its account id and
-/// the address that stands beside a label of another kind are not told.
+/// The gauges of these credentials at `now` (Unix seconds). A credential is named by its label, as in every list: what its
+/// operator chose, else `main` or a profile's name without its address. Its account id and address are not told.
 pub(super) fn samples(credentials: &[pb::Credential], pending: usize, now: i64) -> Vec<Sample> {
     let mut samples = vec![Sample::new(names::PENDING_WRITES, pending as f64)];
     for credential in credentials {

@@ -1,5 +1,6 @@
 //! What is wrong, or will be: the same findings for `doctor`, for `health` and for the admin port, and the gauges of
-//! the metrics page. Everything is read anew each time: a finding is never older than the question.
+//! the metrics page. Everything is read anew for `doctor` and `health`. What asks the admin port again and again, as any
+//! local process may, shares findings of a few seconds.
 
 mod credential;
 mod gauges;
@@ -8,6 +9,7 @@ mod places;
 mod tests;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use config::Config;
 use domain::{Clock, Failure, Reason};
@@ -15,16 +17,20 @@ use proto::auth::v1 as pb;
 use service_kit::Finding;
 use service_kit::harden::{ALLOW_CORE, Memory, memory};
 use telemetry::metrics::Sample;
+use tokio::sync::Mutex;
 
 use self::credential::Facts;
 use crate::grpc::Credentials;
 use crate::refresh::Refresher;
-use crate::store::{AgentKey, Store};
+use crate::store::{AgentKey, Store, StoreError};
 
 pub(crate) use places::Places;
 
 /// An agent key that ends within this time is worth a word, in seconds.
 const KEY_ENDS_S: i64 = 7 * 24 * 3600;
+
+/// How old findings may be for those who ask again and again.
+const LATELY: Duration = Duration::from_secs(5);
 
 /// Looks at everything that auth-svc has. Cheap to clone.
 #[derive(Clone)]
@@ -39,6 +45,8 @@ struct Inner {
     clock: Clock,
     needed: Vec<Needed>,
     places: Places,
+    /// The findings that were last asked for, and when.
+    lately: Mutex<Option<(Instant, Vec<Finding>)>>,
 }
 
 /// A provider that calls go to by the configuration.
@@ -62,19 +70,40 @@ impl Diagnosis {
     ) -> Self {
         telemetry::metrics::expect_refreshes();
         let needed = needed(config);
-        Self { inner: Arc::new(Inner { store, refresher, credentials, clock, needed, places }) }
+        let lately = Mutex::new(None);
+        Self { inner: Arc::new(Inner { store, refresher, credentials, clock, needed, places, lately }) }
     }
 
-    /// Everything that was looked at, errors first.
+    /// As [`Self::findings`], at most [`LATELY`] old. Those who ask meanwhile wait for one answer.
+    pub(crate) async fn lately(&self) -> Vec<Finding> {
+        let mut lately = self.inner.lately.lock().await;
+        if let Some((_, findings)) = lately.as_ref().filter(|(at, _)| at.elapsed() < LATELY) {
+            return findings.clone();
+        }
+        let findings = self.look(self.inner.store.check().await).await;
+        *lately = Some((Instant::now(), findings.clone()));
+        findings
+    }
+
+    /// Everything that was looked at just now, errors first. Whoever asks again and again hears of it, too.
     pub(crate) async fn findings(&self) -> Vec<Finding> {
+        let findings = self.look(self.inner.store.check_now().await).await;
+        *self.inner.lately.lock().await = Some((Instant::now(), findings.clone()));
+        findings
+    }
+
+    /// `takes_writes`: what the database said when it was asked.
+    async fn look(&self, takes_writes: Result<(), StoreError>) -> Vec<Finding> {
         let inner = &self.inner;
         let now = inner.clock.now_s();
         let mut findings = self.pending();
-        match inner.store.check().await {
+        match takes_writes {
             Ok(()) => findings.extend(self.rows(now).await.unwrap_or_else(|failure| vec![unreadable(&failure)])),
             Err(error) => findings.push(unreadable(&Failure::from(error))),
         }
-        findings.extend(inner.places.findings(inner.store.path()));
+        let (places, database) = (inner.places.clone(), inner.store.path().to_owned());
+        // A disk, and all the more one over a network, may take its time.
+        findings.extend(tokio::task::spawn_blocking(move || places.findings(&database)).await.unwrap_or_default());
         findings.push(of_memory(memory()));
         findings.sort_by_key(|finding| finding.severity);
         findings
@@ -85,8 +114,13 @@ impl Diagnosis {
         let inner = &self.inner;
         let credentials = inner.store.list_credentials(None).await?;
         let mut findings = Vec::new();
-        for (stored, shown) in credentials.iter().zip(inner.credentials.show_all(&credentials).await?) {
-            findings.extend(credential::findings(&Facts::of(stored), &shown, now));
+        let all = inner.credentials.show_all(&credentials).await?;
+        for (stored, shown) in credentials.iter().zip(&all) {
+            let found = credential::findings(&Facts::of(stored, inner.refresher.outlook(stored)), shown, now);
+            let serves = |other: &pb::Credential| matches!(other.state.as_str(), "ready" | "login_due");
+            let over = shown.state == "needs_login";
+            let beside = all.iter().find(|other| over && other.provider == shown.provider && serves(other));
+            findings.extend(found.into_iter().map(|finding| credential::beside(finding, beside)));
         }
         let has = |provider: &str| credentials.iter().any(|credential| credential.provider == provider);
         findings.extend(inner.needed.iter().filter(|needed| !has(&needed.provider)).map(nobody_for));
@@ -171,7 +205,7 @@ fn of_keys(keys: &[AgentKey], now: i64) -> Vec<Finding> {
         .iter()
         .filter(ending)
         .map(|key| {
-            let at = credential::when(key.expires_at.unwrap_or(now), now);
+            let at = domain::when(key.expires_at.unwrap_or(now), now);
             Finding::warning(format!("agent key {}", key.name), format!("agent {}'s key expires at {at}", key.agent))
                 .next("make another with `switchboard keys create` and give it to the agent")
         })

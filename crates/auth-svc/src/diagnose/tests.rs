@@ -13,7 +13,14 @@ const NOW: i64 = 1_900_000_000;
 const HOUR: i64 = 3600;
 
 fn facts() -> Facts {
-    Facts { kind: Kind::OAuth, expires_at: Some(NOW + 100 * HOUR), made_at: Some(NOW - HOUR), latch: None, doubt: None }
+    Facts {
+        kind: Kind::OAuth,
+        expires_at: Some(NOW + 100 * HOUR),
+        made_at: Some(NOW - HOUR),
+        latch: None,
+        doubt: None,
+        under_way: None,
+    }
 }
 
 fn shown() -> pb::Credential {
@@ -61,7 +68,22 @@ fn what_fails_now_is_an_error_with_its_reason() {
     let login = latched(LatchKind::NeedsLogin);
     assert_eq!(login.reason.as_deref(), Some("CREDENTIAL_NEEDS_LOGIN"));
     assert!(login.next_step.contains("switchboard login codex"), "{login}");
-    assert_eq!(latched(LatchKind::Rejected).reason.as_deref(), Some("CREDENTIAL_REJECTED"));
+    assert_eq!(latched(LatchKind::Ended).reason, login.reason);
+    let latch = Some(Latch { kind: LatchKind::Rejected, detail: "401".into() });
+    let rejected = pb::Credential {
+        state: "needs_login".into(),
+        detail: Some("longer".into()),
+        next_refresh: Some((NOW + HOUR) as f64),
+        ..shown()
+    };
+    let found = only(
+        &Facts { latch, ..facts() },
+        &rejected,
+        Error,
+        "main: 401; it is refreshed once more at 2030-03-17T18:46:40Z (in 60 min)",
+    );
+    assert_eq!(found.reason.as_deref(), Some("CREDENTIAL_REJECTED"));
+    assert!(found.next_step.starts_with("refresh it now: `switchboard credentials refresh main`"), "{found}");
 
     let state = |state: &str| pb::Credential { state: state.into(), detail: Some("why".into()), ..shown() };
     only(&facts(), &state("undecryptable"), Error, "cannot be opened: why");
@@ -71,6 +93,24 @@ fn what_fails_now_is_an_error_with_its_reason() {
     assert_eq!(found.reason.as_deref(), Some("IDENTITY_UNAVAILABLE"));
     let key = Facts { kind: Kind::ApiKey, ..facts() };
     only(&key, &state("needs_login"), Error, "switchboard login api-key");
+}
+
+#[test]
+fn a_login_that_ends_is_a_warning_for_as_long_as_it_serves() {
+    let latch = Some(Latch { kind: LatchKind::NeedsLogin, detail: "it was revoked elsewhere".into() });
+    let due = pb::Credential {
+        state: "login_due".into(),
+        refresh_failing_since: Some((NOW - 2 * HOUR) as f64),
+        refresh_problem: Some("longer".into()),
+        ..shown()
+    };
+    let found =
+        only(&Facts { latch, ..facts() }, &due, Warning, "(2 h ago): it was revoked elsewhere; calls work until");
+    assert!(found.message.ends_with("2030-03-21T21:46:40Z (in 4 d)"), "{found}");
+    assert!(found.next_step.contains("switchboard login codex"), "{found}");
+    assert_eq!(found.reason.as_deref(), Some("CREDENTIAL_NEEDS_LOGIN"));
+    let under_way = Some("a refresh was begun and has not ended".to_owned());
+    only(&Facts { under_way, ..facts() }, &shown(), Warning, "a refresh was begun and has not ended");
 }
 
 #[test]

@@ -28,6 +28,10 @@ struct Outgoing {
     extra: Value,
     /// Refresh tokens that it once had.
     spent: HashSet<TokenHash>,
+    /// True if an earlier export has handed it over, and nobody has taken it back.
+    handed_over: bool,
+    /// True if it may be handed over once more, to whatever place.
+    again: bool,
 }
 
 /// What would be written, and what is said about it.
@@ -72,7 +76,7 @@ pub(crate) async fn run(
 ) -> Result<ExportCredentialsResponse, Failure> {
     let all = store.list_credentials(None).await?;
     let chosen = choose::choose(&all, &request.format, &request.credentials)?;
-    let draft = write(request, &gather(store, &chosen).await?, now_s)?;
+    let draft = write(request, &gather(store, &chosen, &all, request.again).await?, now_s)?;
     let leaving: Vec<&Credential> = chosen.iter().filter(|c| draft.has_exported(c)).collect();
     if request.dry_run || leaving.is_empty() {
         return Ok(answer(Written { files: BTreeMap::new(), ..draft }));
@@ -106,7 +110,7 @@ pub(crate) async fn run(
             )
         }));
     }
-    let mut written = write(request, &gather(store, &current).await?, now_s)?;
+    let mut written = write(request, &gather(store, &current, &all, request.again).await?, now_s)?;
     written.notes.extend(unsure);
     for line in &written.lines {
         tracing::info!(
@@ -120,12 +124,20 @@ pub(crate) async fn run(
     Ok(answer(written))
 }
 
-async fn gather(store: &Store, chosen: &[Credential]) -> Result<Vec<Outgoing>, Failure> {
+/// `before`: all credentials as they were before this export marked any.
+async fn gather(
+    store: &Store,
+    chosen: &[Credential],
+    before: &[Credential],
+    again: bool,
+) -> Result<Vec<Outgoing>, Failure> {
     let mut outgoing = Vec::with_capacity(chosen.len());
     for credential in chosen {
         outgoing.push(Outgoing {
             extra: store.extra(&credential.id).await?,
             spent: store.spent_tokens(&credential.id).await?,
+            handed_over: before.iter().any(|old| old.id == credential.id && old.exported_at.is_some()),
+            again,
             credential: credential.clone(),
         });
     }

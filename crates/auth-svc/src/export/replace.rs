@@ -18,26 +18,34 @@ pub(super) struct Standing {
 impl Outgoing {
     /// True if `refresh` is this credential's refresh token, or was.
     pub(super) fn knows(&self, refresh: &SecretString) -> bool {
+        self.spent.contains(&TokenHash::of(refresh)) || self.has(refresh)
+    }
+
+    /// True if `refresh` is this credential's refresh token.
+    fn has(&self, refresh: &SecretString) -> bool {
         let hash = TokenHash::of(refresh);
-        self.spent.contains(&hash) || self.credential.secrets.refresh().is_some_and(|own| TokenHash::of(own) == hash)
+        self.credential.secrets.refresh().is_some_and(|own| TokenHash::of(own) == hash)
     }
 
     /// May this credential's tokens be written over what stands there? If not, why.
     pub(super) fn may_replace(&self, standing: &Standing) -> Result<(), String> {
         if standing.access.is_none() && standing.refresh.is_none() {
-            return Ok(());
+            return self.may_leave_again();
         }
-        if standing.refresh.as_ref().is_some_and(|refresh| self.knows(refresh)) {
-            return Ok(());
+        match &standing.refresh {
+            Some(refresh) if self.has(refresh) => return Ok(()),
+            // One of its own that is spent.
+            Some(refresh) if self.knows(refresh) => return self.may_leave_again(),
+            _ => {}
         }
         let claims = standing.access.as_ref().map(|t| unverified_claims(t.expose_secret())).unwrap_or_default();
         if !self.is_same_user(standing, &claims) {
             return Err("another login stands there, which would be lost: move it away first".to_owned());
         }
         if standing.refresh.is_none() {
-            return Ok(());
+            return self.may_leave_again();
         }
-        if self.credential.exported_at.is_some() {
+        if self.handed_over {
             return Err(
                 "other tokens stand there than were handed over: the other program has refreshed them, and they \
                  are the current ones. There is nothing to hand over; to take the login back, import them"
@@ -50,6 +58,17 @@ impl Outgoing {
                  away"
                 .to_owned()),
         }
+    }
+
+    /// One refresh token in two places is spent twice, and that ends the login.
+    fn may_leave_again(&self) -> Result<(), String> {
+        if !self.handed_over || self.again {
+            return Ok(());
+        }
+        Err("it was handed over before, and does not stand here: where it went, the same refresh token is in use, and two \
+             programs with one end the login. Take it back first (`switchboard login codex`, or import it from there); or, \
+             if no other program has it, run this again with --again"
+            .to_owned())
     }
 
     fn is_same_user(&self, standing: &Standing, claims: &Claims) -> bool {

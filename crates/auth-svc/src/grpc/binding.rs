@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status};
 
 use super::key::limits;
 use super::status;
-use crate::batches::Batches;
 use crate::bind::{Binder, Decision, Winner};
 use crate::keys::{Keys, Verified};
 
@@ -19,12 +18,11 @@ use crate::keys::{Keys, Verified};
 pub(crate) struct Binding {
     binder: Arc<Binder>,
     keys: Arc<Keys>,
-    batches: Arc<Batches>,
 }
 
 impl Binding {
-    pub(crate) fn new(binder: Arc<Binder>, keys: Arc<Keys>, batches: Arc<Batches>) -> Self {
-        Self { binder, keys, batches }
+    pub(crate) fn new(binder: Arc<Binder>, keys: Arc<Keys>) -> Self {
+        Self { binder, keys }
     }
 }
 
@@ -101,12 +99,9 @@ impl BindingService for Binding {
         request: Request<pb::ReportUsageRequest>,
     ) -> Result<Response<pb::ReportUsageResponse>, Status> {
         let batch = request.into_inner();
-        let take = async {
-            // What may safely be done twice comes first: if a later part fails, the whole batch comes again.
-            self.binder.note_usage(&batch.credentials).await?;
-            self.keys.add_usage(&batch.keys).await
-        };
-        self.batches.once(&batch.batch_id, take).await.map_err(status)?;
+        // What may safely be done twice comes first: if the count fails, the whole batch comes again.
+        self.binder.note_usage(&batch.credentials).await.map_err(status)?;
+        self.keys.add_usage(&batch.batch_id, &batch.keys).await.map_err(status)?;
         Ok(Response::new(pb::ReportUsageResponse {}))
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::{Clock, Failure, Reason, service};
+use domain::{Clock, Failure, Reason, service, timestamp};
 use proto::auth::v1 as pb;
 use proto::auth::v1::credential_service_server::CredentialService;
 use proto::common::v1::QuotaWindow;
@@ -16,8 +16,8 @@ use crate::bind::state;
 use crate::export;
 use crate::import;
 use crate::refresh::outlook::describe;
-use crate::refresh::{Refresher, Why};
-use crate::store::{Credential, LatchKind, Store, Window};
+use crate::refresh::{Refresher, Why, expiry_s, login_due};
+use crate::store::{Credential, Kind, Secrets, Store, Window};
 
 /// The face.
 #[derive(Clone)]
@@ -38,13 +38,20 @@ impl Credentials {
         let note = self.refresher.notes().get(&credential.id, credential.version);
         let state = state(credential, note.as_ref(), self.refresher.origin(), self.clock.now_ms());
         let outlook = self.refresher.outlook(credential);
+        let waiting = self.refresher.is_pending(&credential.id).then(|| {
+            "a newer token waits in memory for the database to take it: mend the database before this process ends, or the \
+             login is lost (`switchboard doctor`)"
+                .to_owned()
+        });
+        let sentences = waiting.into_iter().chain(state.detail).chain(outlook.under_way);
+        let detail = sentences.reduce(|one, other| format!("{one}; {other}"));
         pb::Credential {
             id: credential.id.clone(),
             label: credential.label.clone(),
             provider: credential.provider.clone(),
             kind: credential.kind.as_str().to_owned(),
             state: state.name.to_owned(),
-            detail: state.detail,
+            detail,
             account_id: credential.account_id.clone(),
             email: credential.email.clone(),
             plan: credential.plan.clone(),
@@ -97,6 +104,9 @@ impl Credentials {
         };
         match (request.by_session, request.credentials.is_empty()) {
             (true, true) => Ok(self.store.select_by_session(&request.provider).await?),
+            (false, false) if let Some(twice) = twice(&request.credentials) => {
+                Err(invalid(&format!("credential {twice} is named twice: an order names each once")))
+            }
             (false, false) => Ok(self.store.set_order(&request.provider, &request.credentials).await?),
             (true, false) => Err(invalid("credentials are tried in an order or chosen by session, not both")),
             (false, true) => Err(invalid("an order names at least one credential")),
@@ -110,13 +120,14 @@ impl Credentials {
         Ok(())
     }
 
-    /// Permits the refresh of a restored credential; one that needs no confirmation is left as it is.
-    async fn confirm(&self, name: &str) -> Result<Credential, Failure> {
+    /// Permits the refresh of a restored credential; one that needs no confirmation is left as it is. Also whether anything
+    /// was changed.
+    async fn confirm(&self, name: &str) -> Result<(Credential, bool), Failure> {
         let credential = self.store.credential_named(name).await?;
         self.store.confirm_credential(&credential.id).await?;
         // What was known of it was known of one that could not be refreshed.
         self.refresher.notes().forget(&credential.id);
-        Ok(self.store.credential_named(&credential.id).await?)
+        Ok((self.store.credential_named(&credential.id).await?, credential.unconfirmed))
     }
 
     /// Refreshes now, whatever the expiry says. The failure says why there is no newer token.
@@ -124,23 +135,21 @@ impl Credentials {
         let before = self.store.credential_named(name).await?;
         let label = &before.label;
         if let Err(why) = self.refresher.can_refresh(&before) {
-            let message = format!("credential {label} cannot be refreshed: {why}");
-            return Ok((
-                before,
-                Some(
-                    Failure::new(Reason::Unsupported, service::AUTH, message)
-                        .next_step("use it as it is, or log in: `switchboard login codex`"),
-                ),
-            ));
+            let failure = not_refreshable(&before, &why.to_string());
+            return Ok((before, Some(failure)));
         }
         self.refresher.refresh(&before.id, before.version, Why::Operator).await?;
         let after = self.store.credential_named(&before.id).await?;
         if after.version > before.version {
             return Ok((after, None));
         }
-        let failure = match &after.latch {
-            Some(latch) if latch.kind == LatchKind::NeedsLogin => {
-                let message = format!("credential {label} needs a new login: {}", latch.detail);
+        let failure = match after.refused() {
+            Some(latch) => {
+                let lives = login_due(&after).and_then(|_| expiry_s(&after)).filter(|at| *at > self.clock.now_s());
+                let lives =
+                    lives.map(|at| format!("; its access token is used until {}, and calls fail then", timestamp(at)));
+                let cause = format!("{}{}", latch.detail, lives.unwrap_or_default());
+                let message = format!("credential {label} needs a new login: {cause}");
                 Failure::new(Reason::CredentialNeedsLogin, service::AUTH, message)
             }
             _ => {
@@ -161,6 +170,40 @@ impl Credentials {
         };
         Ok((after, Some(failure)))
     }
+}
+
+/// The first label that is there twice.
+fn twice(labels: &[String]) -> Option<&String> {
+    labels.iter().enumerate().find(|(at, label)| labels[..*at].contains(label)).map(|(_, label)| label)
+}
+
+/// Why a credential is not refreshed here, and what helps instead.
+fn not_refreshable(credential: &Credential, why: &str) -> Failure {
+    let label = &credential.label;
+    let (why, step) = match (&credential.secrets, credential.kind) {
+        (Secrets::Undecryptable { detail }, _) => (
+            format!("its secrets cannot be opened: {detail}"),
+            "import it again with the right key (--secret-key-file), or log in: `switchboard login codex`".to_owned(),
+        ),
+        (_, Kind::ApiKey) => (why.to_owned(), "nothing: an API key does not expire by itself".to_owned()),
+        _ if credential.unconfirmed => (
+            why.to_owned(),
+            format!(
+                "`switchboard credentials confirm {label}` if nothing else has used its login since the backup; else \
+                 `switchboard login codex`"
+            ),
+        ),
+        _ if credential.borrowed => (
+            why.to_owned(),
+            "let its owner refresh it and import it again, or log in: `switchboard login codex`".to_owned(),
+        ),
+        _ if credential.exported_at.is_some() => {
+            (why.to_owned(), "import it again to take it back, or log in: `switchboard login codex`".to_owned())
+        }
+        _ => (why.to_owned(), "log in: `switchboard login codex`".to_owned()),
+    };
+    let message = format!("credential {label} cannot be refreshed: {why}");
+    Failure::new(Reason::Unsupported, service::AUTH, message).next_step(step)
 }
 
 fn window_to_proto(window: Window) -> QuotaWindow {
@@ -239,8 +282,9 @@ impl CredentialService for Credentials {
         let (this, name) = (self.clone(), request.into_inner().credential);
         let about = About::new(&name, "");
         let done = async move { this.confirm(&name).await };
-        let credential = self.audit.act(actor, "credential.confirm", |_| about, done).await.map_err(status)?;
-        Ok(Response::new(pb::ConfirmCredentialResponse { credential: Some(self.show(&credential)) }))
+        let done = self.audit.act(actor, "credential.confirm", |_| about, done).await;
+        let (credential, changed) = done.map_err(status)?;
+        Ok(Response::new(pb::ConfirmCredentialResponse { credential: Some(self.show(&credential)), changed }))
     }
 
     async fn refresh_credential(

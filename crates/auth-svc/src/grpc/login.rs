@@ -7,7 +7,6 @@ use futures_util::{Stream, StreamExt};
 use proto::auth::v1 as pb;
 use proto::auth::v1::login_service_server::LoginService;
 use tonic::{Request, Response, Status};
-use zeroize::Zeroizing;
 
 use super::status;
 use crate::audit::{About, Actor, Audit};
@@ -57,9 +56,8 @@ impl LoginService for LoginFace {
     ) -> Result<Response<pb::CompleteLoginResponse>, Status> {
         let actor = Actor::of(&request);
         let request = request.into_inner();
-        let pasted = Zeroizing::new(request.pasted);
         // Recorded where it ends: the exchange outlives a caller who goes away.
-        let done = self.logins.complete(&actor, &request.login_id, &pasted).await.map_err(status)?;
+        let done = self.logins.complete(&actor, &request.login_id, &request.pasted).await.map_err(status)?;
         let answer = pb::CompleteLoginResponse { credential: done.label, email: done.email, plan: done.plan };
         Ok(Response::new(answer))
     }

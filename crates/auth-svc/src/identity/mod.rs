@@ -16,6 +16,8 @@ pub(crate) use answer::{Answer, Body};
 
 /// The OAuth client of Codex CLI, to which these logins are issued.
 pub(crate) const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
+/// Where a code or a refresh token is exchanged for tokens.
+pub(crate) const TOKEN_PATH: &str = "/oauth/token";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client of the identity provider. Cheap to clone.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use domain::Failure;
+use domain::{Failure, timestamp};
 use proto::auth::v1::{ImportCredentialsResponse, ImportedCredential};
 
 use super::Settings;
-use super::input::time;
-use super::plan::{Context, Item, Order, Outcome, Plan, is_undecryptable, refresh_token};
-use crate::store::{Credential, NewCredential, Secrets, Store, Upserted};
+use super::outcome::{Copy, Taken};
+use super::plan::{Context, Item, Order, Outcome, Plan, is_undecryptable};
+use crate::store::{Credential, Store};
 
 /// All of it is stored together, or not at all.
 pub(super) async fn apply(
@@ -27,7 +27,7 @@ pub(super) async fn apply(
                 let (label, upserted) = intake.take(credential).await?;
                 let old = before.iter().find(|old| old.label == label);
                 let now = intake.credentials().await?.into_iter().find(|now| now.label == label);
-                report.take(context, item, credential, &Taken { label, upserted, old, now }, remarks)
+                report.take(context, item, &Taken { new: credential, label, upserted, old, now }, remarks)
             }
         };
         report.lines.push(line);
@@ -54,32 +54,6 @@ pub(super) async fn apply(
         );
     }
     Ok(report.finish(context, plan))
-}
-
-/// What became of a profile's credential.
-struct Taken<'a> {
-    /// The label under which it stands.
-    label: String,
-    upserted: Upserted,
-    /// What stood there before.
-    old: Option<&'a Credential>,
-    /// What stands there now.
-    now: Option<Credential>,
-}
-
-impl Taken<'_> {
-    /// True if it is for us to refresh.
-    fn is_ours(&self) -> bool {
-        self.now.as_ref().is_some_and(|now| !now.borrowed && now.exported_at.is_none() && !now.unconfirmed)
-    }
-
-    fn is_borrowed(&self) -> bool {
-        self.now.as_ref().is_some_and(|now| now.borrowed)
-    }
-
-    fn is_unconfirmed(&self) -> bool {
-        self.now.as_ref().is_some_and(|now| now.unconfirmed)
-    }
 }
 
 fn skipped(item: &Item, why: &str) -> ImportedCredential {
@@ -110,8 +84,10 @@ struct Report {
     notes: Vec<String>,
     /// Labels as they are, by labels as they were wanted.
     labels: BTreeMap<String, String>,
-    /// Labels of the credentials that another program could still refresh, and what is said of our first refresh.
+    /// Credentials of which another program holds the current refresh token, and what is said of our first refresh.
     shared: Vec<(String, Option<String>)>,
+    /// Labels of the credentials of which it holds one that is stale.
+    stale: Vec<String>,
     usable: bool,
     /// True if something is borrowed.
     borrowed: bool,
@@ -122,68 +98,22 @@ impl Report {
         &mut self,
         context: &Context<'_>,
         item: &Item,
-        credential: &NewCredential,
         taken: &Taken<'_>,
         remarks: &[String],
     ) -> ImportedCredential {
-        let Taken { label, upserted, old, .. } = taken;
-        let upserted = *upserted;
-        self.labels.insert(credential.label.clone(), label.clone());
-        // A login that is ours already works, whatever the file holds.
-        self.usable |= context.is_usable(credential) || upserted == Upserted::KeptOwned;
+        self.labels.insert(taken.new.label.clone(), taken.label.clone());
+        self.usable |= taken.is_usable(context.settings);
         self.borrowed |= taken.is_borrowed();
-        if !context.borrow && taken.is_ours() && !context.is_foreign(credential) && refresh_token(credential).is_some()
-        {
-            self.shared.push((label.clone(), None));
-        }
-        let mut details = Vec::new();
-        let action = match (&credential.secrets, upserted) {
-            (Secrets::Undecryptable { detail }, upserted) => {
-                details.push(detail.clone());
-                if upserted == Upserted::KeptNewer {
-                    details.push("the credential that is here already stays as it is".to_owned());
-                }
-                "undecryptable"
-            }
-            (_, Upserted::Created) => "created",
-            (_, Upserted::Updated) => "updated",
-            (_, Upserted::Unchanged) => "unchanged",
-            (_, Upserted::KeptNewer) => {
-                details.push("the tokens that are here already are newer and stay".to_owned());
-                "unchanged"
-            }
-            (_, Upserted::KeptOwned) => {
-                details.push("owned here already; nothing was borrowed".to_owned());
-                "unchanged"
-            }
-        };
-        if old.is_some_and(|old| old.exported_at.is_some()) {
-            details.push(match upserted {
-                Upserted::KeptNewer => "its ownership was given up by an export, and stays so".to_owned(),
-                _ if context.borrow => "it had been exported, and is borrowed now".to_owned(),
-                _ => "it had been exported; its ownership is taken back".to_owned(),
-            });
-        }
-        if taken.is_unconfirmed() {
-            details.push(format!(
-                "restored from a backup, it stays unconfirmed and is not refreshed: if nothing else has used it since, run \
-                 `switchboard credentials confirm {label}`"
-            ));
-        }
-        if *label != credential.label {
-            details.push(match upserted {
-                Upserted::Created => format!("the label {} belongs to another credential", credential.label),
-                _ => format!("the same login is here as {label}"),
-            });
-        }
-        if upserted != Upserted::KeptOwned {
-            details.extend(remarks.iter().cloned());
+        match taken.copy(context) {
+            Some(Copy::Current) => self.shared.push((taken.label.clone(), None)),
+            Some(Copy::Stale) => self.stale.push(taken.label.clone()),
+            None => {}
         }
         ImportedCredential {
             profile: item.profile.clone(),
-            label: label.clone(),
-            action: action.to_owned(),
-            detail: details.join("; "),
+            label: taken.label.clone(),
+            action: taken.action().to_owned(),
+            detail: taken.details(context, remarks).join("; "),
             provider: item.provider.clone(),
             first_refresh: None,
         }
@@ -242,6 +172,14 @@ impl Report {
                 labels.join(", ")
             ));
         }
+        if let (Some(holder), false) = (other_holder, self.stale.is_empty()) {
+            notes.push(format!(
+                "what the other program holds of {} is older than what is here: its refresh token is spent, or of a login \
+                 that was replaced. Whoever tries a spent one is refused (refresh_token_reused), which can end the login \
+                 for Switchboard too. {holder}",
+                self.stale.join(", ")
+            ));
+        }
         for (label, first) in &self.shared {
             notes.extend(first.as_ref().map(|first| format!("{label}: {first}")));
         }
@@ -255,14 +193,17 @@ fn first_refresh(context: &Context<'_>, credential: &Credential, due_s: Option<i
     let Settings { now_s, rules } = context.settings;
     match (due_s, &credential.latch) {
         (Some(at), _) if !rules.proactive => {
-            let when =
-                if at <= *now_s { "the next call".to_owned() } else { format!("the first call after {}", time(at)) };
+            let when = if at <= *now_s {
+                "the next call".to_owned()
+            } else {
+                format!("the first call after {}", timestamp(at))
+            };
             format!("{when} refreshes it; {spent}")
         }
         (Some(at), _) if at <= *now_s => {
             format!("Switchboard refreshes it at once, or when it next runs; {spent}")
         }
-        (Some(at), _) => format!("Switchboard first refreshes it at {} or soon after; {spent}", time(at)),
+        (Some(at), _) => format!("Switchboard first refreshes it at {} or soon after; {spent}", timestamp(at)),
         (None, Some(latch)) => format!("Switchboard does not refresh it: {}", latch.detail),
         (None, None) => {
             format!("Switchboard does not refresh it before the upstream rejects its token; {spent}")

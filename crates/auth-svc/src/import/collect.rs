@@ -85,10 +85,10 @@ pub fn collect_codex_for_export(path: Option<&Path>) -> Result<Collected, Collec
     Ok(Collected { files: files.into_iter().collect(), seed: None, looked_for_seed: Vec::new(), root: file })
 }
 
-/// Where Codex CLI's login is, or would be. A path that is named and does not exist is taken for the file's.
+/// Where Codex CLI's login is, or would be. A path that is named and does not exist is a directory, as `CODEX_HOME` is
+/// one, unless its name ends in `.json`.
 fn auth_json(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<PathBuf, CollectError> {
     let set = |name| env(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = path.is_some();
     let path = match path {
         Some(path) => path.to_owned(),
         None => match set("CODEX_HOME") {
@@ -96,7 +96,10 @@ fn auth_json(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Res
             None => set("HOME").ok_or(CollectError::NoHome("CODEX_HOME"))?.join(".codex"),
         },
     };
-    Ok(if path.is_dir() || (!named && !path.is_file()) { path.join("auth.json") } else { path })
+    let exists = path.symlink_metadata().is_ok() && !path.is_dir();
+    let is_file = exists || path.extension().is_some_and(|extension| extension == "json");
+    let says_dir = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    Ok(if path.is_dir() || says_dir || !is_file { path.join("auth.json") } else { path })
 }
 
 pub(super) fn codex(path: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Collected, CollectError> {

@@ -163,8 +163,3 @@ pub(crate) fn secret(map: &Map<String, Value>, field: &str) -> Result<Option<Sec
         text => Ok(text.map(SecretString::from)),
     }
 }
-
-/// A time for people, from Unix seconds.
-pub(crate) fn time(unix_s: i64) -> String {
-    jiff::Timestamp::from_second(unix_s).map_or_else(|_| format!("Unix second {unix_s}"), |t| t.to_string())
-}

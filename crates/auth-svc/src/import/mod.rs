@@ -9,6 +9,7 @@ mod codex;
 pub mod collect;
 pub(crate) mod input;
 pub(crate) mod openclaw;
+mod outcome;
 pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,8 @@ use plan::Context;
 pub(crate) const CODEX: &str = "openai-codex";
 /// Provider of API keys of the OpenAI platform.
 pub(crate) const OPENAI: &str = "openai";
-/// Label of a credential from `auth.json` where the request gives none.
-const DEFAULT_LABEL: &str = "main";
+/// Label of a login where nobody gives one; the next ones are `main-2`, `main-3`, ….
+pub(crate) const DEFAULT_LABEL: &str = "main";
 
 /// What an import must know of the service.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ pub(crate) async fn run(
     settings: &Settings,
     request: ImportCredentialsRequest,
 ) -> Result<ImportCredentialsResponse, Failure> {
-    let context = Context { settings, borrow: request.borrow };
+    let context = Context { settings, borrow: request.borrow, named: request.label.is_some() };
     let plan = match request.format.as_str() {
         "codex" => codex::plan(&context, &request),
         "openclaw" => openclaw::plan(&context, &request),
@@ -67,7 +68,7 @@ pub(crate) async fn run(
 pub(crate) fn said_of(request: ImportCredentialsRequest) -> Vec<String> {
     let rules = Rules { origin: "https://auth.openai.com".to_owned(), margin_s: 300, proactive: true };
     let settings = Settings { now_s: 1_795_392_000, rules };
-    let context = Context { settings: &settings, borrow: request.borrow };
+    let context = Context { settings: &settings, borrow: request.borrow, named: request.label.is_some() };
     let plan = match request.format.as_str() {
         "codex" => codex::plan(&context, &request),
         _ => openclaw::plan(&context, &request),

@@ -1,10 +1,10 @@
 //! What an import will do, before it does it.
 
+use domain::timestamp;
 use secrecy::ExposeSecret as _;
 use service_kit::UpstreamUrl;
 
 use super::Settings;
-use super::input::time;
 use super::openclaw::Routes;
 use crate::jwt::Claims;
 use crate::store::{Kind, NewCredential, Secrets};
@@ -17,6 +17,8 @@ pub(super) struct Context<'a> {
     pub(super) settings: &'a Settings,
     /// Use access tokens while they live, never refresh.
     pub(super) borrow: bool,
+    /// True if the operator has named a label.
+    pub(super) named: bool,
 }
 
 /// Everything that one import will do and say.
@@ -87,18 +89,6 @@ impl Context<'_> {
         Item { profile: profile.into(), provider, outcome: Outcome::Take(Box::new(credential), remarks) }
     }
 
-    /// True if a call could be made with it, now or after a refresh.
-    pub(super) fn is_usable(&self, credential: &NewCredential) -> bool {
-        match &credential.secrets {
-            Secrets::Undecryptable { .. } => false,
-            Secrets::Present { api_key: Some(_), .. } => true,
-            Secrets::Present { access, refresh, .. } => {
-                !self.is_foreign(credential)
-                    && ((refresh.is_some() && !self.borrow) || (access.is_some() && !self.has_expired(credential)))
-            }
-        }
-    }
-
     /// The origin that issued a login: what its file names, else what its tokens do, else our identity provider. A
     /// provider on this machine is one that somebody set up to stand for the real one: there the tokens' own
     /// word counts for nothing.
@@ -139,7 +129,7 @@ impl Context<'_> {
                 "issued by {issuer}, not by {ours} ([auth] identity_url): it is kept, but will be bound to no call"
             ));
         }
-        let expiry = credential.access_expires_at.map(time);
+        let expiry = credential.access_expires_at.map(timestamp);
         match (access, &expiry) {
             (Some(_), Some(at)) if self.has_expired(credential) => {
                 remarks.push(format!("its access token expired at {at}"));

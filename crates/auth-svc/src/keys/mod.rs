@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use domain::{Clock, Failure, Reason, service};
+use domain::{Clock, DAY_S, Failure, Reason, day_of, service};
 use proto::auth::v1::KeyUsage;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::store::{AgentKey, DAY_S, Store, Used, day_of};
+use crate::store::{AgentKey, Store, Used};
 
 pub(crate) use mint::{KeyRequest, mint, rotate};
 
@@ -22,6 +22,8 @@ const WAITING: usize = 1024;
 /// Time between two notings.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// Longest id of a batch that is taken; a UUID has 36 characters.
+const BATCH_ID_BYTES: usize = 64;
 /// Most tokens that one report may say of one key: more is a mistake, and is counted as this.
 const MOST_TOKENS: f64 = 1e12;
 
@@ -90,9 +92,13 @@ impl Keys {
         })
     }
 
-    /// Counts what keys have used, all of it or nothing. Each batch of a gateway's must come here once only. Keys that
-    /// are not known any more are passed over. Errors: STORE_UNAVAILABLE.
-    pub(crate) async fn add_usage(&self, usages: &[KeyUsage]) -> Result<(), Failure> {
+    /// Counts what keys have used, all of it or nothing, and each batch once, however often it comes. Keys that are not
+    /// known any more are passed over. Errors: REQUEST_INVALID for a batch without an id of its own, STORE_UNAVAILABLE.
+    pub(crate) async fn add_usage(&self, batch: &str, usages: &[KeyUsage]) -> Result<(), Failure> {
+        if batch.is_empty() || batch.len() > BATCH_ID_BYTES {
+            let message = "a batch needs an id of its own, a UUID, so that it is counted once";
+            return Err(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("batch_id"));
+        }
         let used = |usage: &KeyUsage| {
             let counts = usage.tokens >= 1.0 && usage.at.is_finite();
             let (tokens, at) = (usage.tokens.min(MOST_TOKENS).round() as i64, usage.at as i64);
@@ -102,7 +108,10 @@ impl Keys {
         if used.is_empty() {
             return Ok(());
         }
-        Ok(self.store.add_key_usage(&used).await?)
+        if !self.store.add_key_usage(batch, &used).await? {
+            tracing::debug!(batch, "a batch came again and was not counted again");
+        }
+        Ok(())
     }
 }
 

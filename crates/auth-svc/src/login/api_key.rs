@@ -3,7 +3,6 @@
 use domain::{Failure, Reason, service};
 use proto::auth::v1::{AddApiKeyRequest, AddApiKeyResponse};
 use secrecy::SecretString;
-use zeroize::Zeroizing;
 
 use super::{Logins, label_of};
 use crate::store::{Kind, NewCredential, Secrets, Source, StoreError, Upserted};
@@ -14,7 +13,7 @@ const LONGEST: usize = 4096;
 impl Logins {
     /// Stores an API key. The credential of this label and provider gets it, with a new version; a key that is here
     /// already stays where it is.
-    pub(crate) async fn add_api_key(&self, request: AddApiKeyRequest) -> Result<AddApiKeyResponse, Failure> {
+    pub(crate) async fn add_api_key(&self, mut request: AddApiKeyRequest) -> Result<AddApiKeyResponse, Failure> {
         let invalid = |message: String, param: &str| {
             Failure::new(Reason::RequestInvalid, service::AUTH, message)
                 .param(param)
@@ -26,9 +25,9 @@ impl Logins {
             let message = format!("provider {provider:?} is not billed to an API key; these are: {known}");
             return Err(invalid(message, "provider"));
         }
-        let asked = label_of(request.label)?;
-        let text = Zeroizing::new(request.api_key);
-        let key = SecretString::from(key(&text).map_err(|why| invalid(why.to_owned(), "api_key"))?);
+        let asked = label_of(request.label.take())?;
+        // The request wipes it when it goes.
+        let key = SecretString::from(key(&request.api_key).map_err(|why| invalid(why.to_owned(), "api_key"))?);
         let mut intake = self.store.intake().await?;
         let known = intake.credentials().await?;
         if let Some(asked) = &asked
@@ -62,7 +61,7 @@ impl Logins {
         let action = match upserted {
             Upserted::Created => "created",
             Upserted::Updated => "updated",
-            Upserted::Unchanged | Upserted::KeptNewer | Upserted::KeptOwned => "unchanged",
+            Upserted::Unchanged | Upserted::KeptNewer | Upserted::KeptSpent | Upserted::KeptOwned => "unchanged",
         };
         tracing::info!(credential = %label, action, "took an API key");
         Ok(AddApiKeyResponse { credential: label, action: action.to_owned() })

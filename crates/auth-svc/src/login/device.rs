@@ -7,11 +7,13 @@ use domain::{Failure, Reason, service};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::exchange::{Grant, refused, unavailable, unexpected};
+use super::exchange::{CodeFrom, Grant, refused, unavailable, unexpected};
 use crate::identity::{Answer, Body, CLIENT_ID, Identity, NoAnswer};
 
 const USER_CODE_PATH: &str = "/api/accounts/deviceauth/usercode";
 const POLL_PATH: &str = "/api/accounts/deviceauth/token";
+/// What has failed where a poll brings neither yes nor no.
+const FOLLOWED: &str = "the provider does not tell whether the code was entered";
 /// Interval where the provider names none, and the bounds of what it may name.
 const USUAL_INTERVAL_S: f64 = 5.0;
 const SHORTEST_INTERVAL_S: f64 = 0.2;
@@ -28,8 +30,8 @@ pub(super) struct Code {
 pub(super) enum Poll {
     /// Nobody has entered the code yet.
     Pending,
-    /// The provider does not answer as it should: asked again, but not for ever.
-    Unclear(String),
+    /// No answer, or none that tells. It may pass: asked again.
+    Unclear(Failure),
     /// The person has agreed.
     Approved(Grant),
     /// It will not happen.
@@ -74,12 +76,12 @@ pub(super) async fn poll(identity: &Identity, code: &Code) -> Poll {
     let body = json!({ "device_auth_id": code.device_auth_id.expose_secret(), "user_code": code.user_code });
     match identity.post_json(POLL_PATH, &body).await {
         Ok(answer) => read_poll(&answer, &identity.url("/deviceauth/callback")),
-        Err(NoAnswer(cause)) => Poll::Unclear(cause),
+        Err(NoAnswer(cause)) => Poll::Unclear(unavailable(FOLLOWED, &cause)),
     }
 }
 
 fn read_poll(answer: &Answer, redirect_uri: &str) -> Poll {
-    let unclear = || Poll::Unclear(format!("the identity provider answered with {}", answer.describe()));
+    let unclear = || Poll::Unclear(unexpected(FOLLOWED, answer));
     match (answer.status, &answer.body) {
         (_, Body::Challenge(_) | Body::Redirect) => unclear(),
         // Both mean "not yet"; the page of an error 404 too.
@@ -89,6 +91,7 @@ fn read_poll(answer: &Answer, redirect_uri: &str) -> Poll {
                 code: SecretString::from(code),
                 verifier: SecretString::from(verifier),
                 redirect_uri: redirect_uri.to_owned(),
+                from: CodeFrom::Provider,
             }),
             _ => unclear(),
         },
@@ -117,7 +120,7 @@ mod tests {
         assert!(matches!(poll(403, &[], r#"{"error":"pending"}"#), Poll::Pending));
         assert!(matches!(poll(404, &[("content-type", "text/html")], "<html>not found</html>"), Poll::Pending));
         assert!(
-            matches!(poll(403, &[("cf-mitigated", "challenge")], "<html>"), Poll::Unclear(cause) if cause.contains("challenge"))
+            matches!(poll(403, &[("cf-mitigated", "challenge")], "<html>"), Poll::Unclear(why) if why.message.contains("challenge"))
         );
         assert!(matches!(poll(503, &[], ""), Poll::Unclear(_)));
         let approved = r#"{"authorization_code":"c","code_challenge":"x","code_verifier":"v"}"#;

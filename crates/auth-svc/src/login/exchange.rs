@@ -3,9 +3,7 @@
 use domain::{Failure, Reason, service};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::identity::{Answer, Body, CLIENT_ID, Identity, NoAnswer};
-
-const TOKEN_PATH: &str = "/oauth/token";
+use crate::identity::{Answer, Body, CLIENT_ID, Identity, NoAnswer, TOKEN_PATH};
 
 /// What is exchanged for tokens. Good once.
 pub(super) struct Grant {
@@ -13,6 +11,37 @@ pub(super) struct Grant {
     pub(super) verifier: SecretString,
     /// Where the provider has sent the code, which it wants to hear again.
     pub(super) redirect_uri: String,
+    /// Who brought the code.
+    pub(super) from: CodeFrom,
+}
+
+/// Who brings a code, which decides what is said when it is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CodeFrom {
+    /// The provider itself: somebody has agreed.
+    Provider,
+    /// A person: nobody knows whether it is one.
+    Paste,
+}
+
+impl CodeFrom {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Provider => "the login was approved, but its tokens could not be had",
+            Self::Paste => "no tokens could be had for the code that was pasted",
+        }
+    }
+
+    fn next(self, failure: Failure) -> Failure {
+        match self {
+            Self::Provider => failure,
+            // A paste is good once, and the login waits for another.
+            Self::Paste => failure.next_step(
+                "the login still waits: open its address again, sign in, and paste the address at which the browser ends \
+                 then; a code is good once",
+            ),
+        }
+    }
 }
 
 /// The tokens of a new login.
@@ -23,15 +52,38 @@ pub(super) struct Tokens {
     pub(super) expires_in: Option<i64>,
 }
 
-/// The provider cannot be asked; the login itself is not at fault.
+/// No answer came.
 pub(super) fn unavailable(what: &str, cause: &str) -> Failure {
     Failure::new(Reason::IdentityUnavailable, service::AUTH, format!("{what}: {cause}"))
-        .next_step("check this host's network and `[auth] proxy`, and try again later; where it is challenged, use another address")
+        .next_step("check this host's network and `[auth] proxy`, then run it again")
 }
 
-/// The provider answers what it should not.
+/// The provider, or something in between, answers what it should not: what to do follows from what came.
 pub(super) fn unexpected(what: &str, answer: &Answer) -> Failure {
-    unavailable(what, &format!("the identity provider answered with {}", answer.describe()))
+    let message = format!("{what}: the identity provider answered with {}", answer.describe());
+    let failure = Failure::new(Reason::IdentityUnavailable, service::AUTH, message);
+    match (&answer.body, answer.status, answer.retry_after) {
+        (Body::Challenge(_), ..) => failure
+            .next_step("run it again in some minutes; if it stays so, go out by another address, or by `[auth] proxy`"),
+        (Body::Page | Body::Redirect, ..) => {
+            failure.next_step("see what stands between this host and the provider (`[auth] proxy`, identity_url)")
+        }
+        (_, 429, Some(seconds)) => {
+            let wait = seconds.ceil();
+            failure
+                .retry_after(wait)
+                .next_step(format!("too many requests from here: wait {wait:.0} s, then run it again"))
+        }
+        (_, 429, None) => failure.next_step("too many requests from here: wait some minutes, then run it again"),
+        (.., Some(seconds)) => {
+            let wait = seconds.ceil();
+            failure.retry_after(wait).next_step(format!("the provider asks to wait {wait:.0} s; then run it again"))
+        }
+        (_, 400..500, None) => {
+            failure.next_step("run it again; if the provider refuses it once more, report this message")
+        }
+        _ => failure.next_step("the fault is the provider's: run it again in some minutes"),
+    }
 }
 
 /// The provider says no.
@@ -43,7 +95,7 @@ pub(super) fn refused(what: &str, answer: &Answer) -> Failure {
 
 /// Exchanges the grant for tokens.
 pub(super) async fn exchange(identity: &Identity, grant: &Grant) -> Result<Tokens, Failure> {
-    const WHAT: &str = "the login was approved, but its tokens could not be had";
+    let what = grant.from.what();
     let form = [
         ("grant_type", "authorization_code"),
         ("code", grant.code.expose_secret()),
@@ -51,10 +103,13 @@ pub(super) async fn exchange(identity: &Identity, grant: &Grant) -> Result<Token
         ("client_id", CLIENT_ID),
         ("code_verifier", grant.verifier.expose_secret()),
     ];
-    let answer = identity.post_form(TOKEN_PATH, &form).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
+    let answer = identity
+        .post_form(TOKEN_PATH, &form)
+        .await
+        .map_err(|NoAnswer(cause)| grant.from.next(unavailable(what, &cause)))?;
     read(&answer).map_err(|refusal| match refusal {
-        Refusal::No => refused(WHAT, &answer),
-        Refusal::Unclear => unexpected(WHAT, &answer),
+        Refusal::No => grant.from.next(refused(what, &answer)),
+        Refusal::Unclear => grant.from.next(unexpected(what, &answer)),
     })
 }
 

@@ -8,13 +8,12 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::exchange::Tokens;
 use super::logout::END_THERE;
-use super::{LoggedIn, Login, Logins};
+use super::{LoggedIn, Login, Logins, Notices};
 use crate::identity::CLIENT_ID;
+use crate::import::DEFAULT_LABEL;
 use crate::jwt::{Claims, unverified_claims};
 use crate::store::{Kind, NewCredential, Secrets, Source, StoreError};
 
-/// The label of a first login.
-const USUAL_LABEL: &str = "main";
 /// How long the tokens of a login are written again. A person waits for the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Until the second try; each further one waits twice as long, up to [`LONGEST_WAIT`].
@@ -23,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 impl Logins {
     /// Makes the tokens of a login durable: the same account's credential has them from then on, or a new one.
-    pub(super) async fn keep(&self, login: &Login, tokens: Tokens) -> Result<LoggedIn, Failure> {
+    pub(super) async fn keep(&self, login: &Login, tokens: Tokens, notices: &Notices) -> Result<LoggedIn, Failure> {
         let claims = |token: Option<&SecretString>| {
             token.map(|token| unverified_claims(token.expose_secret())).unwrap_or_default()
         };
@@ -53,30 +52,26 @@ impl Logins {
             borrowed: false,
             profile: None,
         };
-        let written = persist(PATIENCE, || self.write(login.label.as_deref(), &new)).await;
-        let label = written.map_err(|error| unwritten(error.into()))?;
+        let written = persist(PATIENCE, notices, || self.write(login.label.as_deref(), &new)).await;
+        let label = match written {
+            Ok(label) => label,
+            // Nobody has these tokens any more, and nobody can use them: the login ends where it lives.
+            Err(error) => return Err(unwritten(error.into(), self.revoke(&new.secrets, CLIENT_ID).await)),
+        };
         tracing::info!(credential = %label, "logged in");
         Ok(LoggedIn { label, email: who.email, plan: who.plan })
     }
 
     async fn write(&self, asked: Option<&str>, new: &NewCredential) -> Result<String, StoreError> {
-        let label = self.label(asked, new.email.as_deref()).await?;
+        // Never the account's address: labels stand in metrics and logs.
+        let label = asked.unwrap_or(DEFAULT_LABEL).to_owned();
         let (label, _) = self.store.upsert_credential(&NewCredential { label, ..new.clone() }, false).await?;
         Ok(label)
     }
-
-    /// The label that was asked for; else "main" if that is free, else the account's address.
-    async fn label(&self, asked: Option<&str>, email: Option<&str>) -> Result<String, StoreError> {
-        if let Some(label) = asked {
-            return Ok(label.to_owned());
-        }
-        let taken = self.store.credential_by_label(USUAL_LABEL).await?.is_some();
-        Ok(email.filter(|_| taken).unwrap_or(USUAL_LABEL).to_owned())
-    }
 }
 
-/// Repeats `write` while the database fails, for as long as `patience`.
-async fn persist<T, W>(patience: Duration, mut write: impl FnMut() -> W) -> Result<T, StoreError>
+/// Repeats `write` while the database fails, for as long as `patience`, and says so.
+async fn persist<T, W>(patience: Duration, notices: &Notices, mut write: impl FnMut() -> W) -> Result<T, StoreError>
 where
     W: Future<Output = Result<T, StoreError>>,
 {
@@ -87,6 +82,16 @@ where
             // What is damaged, or sealed with another key, stays so.
             Err(error @ StoreError::Database { .. }) if began.elapsed() + wait <= patience => {
                 tracing::error!(%error, "the tokens of a login are not written yet; they are kept in memory");
+                let why = Failure::from(error);
+                notices.send_replace(Some(Failure {
+                    message: format!(
+                        "the tokens of the login cannot be written yet; they are kept in memory, and written again for \
+                         {} s: {}",
+                        patience.as_secs(),
+                        why.message
+                    ),
+                    ..why
+                }));
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
@@ -95,16 +100,21 @@ where
     }
 }
 
-/// The failure of a login whose tokens the database has not taken.
-fn unwritten(mut failure: Failure) -> Failure {
+/// The failure of a login whose tokens the database has not taken, and which was `revoked` then, or not.
+fn unwritten(mut failure: Failure, revoked: Result<(), Failure>) -> Failure {
+    let (what, end) = match revoked {
+        Ok(()) => ("the login was revoked at the provider".to_owned(), String::new()),
+        Err(why) => (
+            format!("the login lives on at the provider ({})", why.message),
+            format!(". The login that was approved now is of no use: {END_THERE}"),
+        ),
+    };
     failure.message = format!(
-        "the login was approved, but its tokens could not be written and are gone, while the login lives on at the \
-         provider: {}",
+        "the login was approved, but its tokens could not be written and are gone; {what}. Cause: {}",
         failure.message
     );
-    let next =
-        format!("{}; then log in again. The login that was approved now is of no use: {END_THERE}", failure.next_step);
-    failure.next_step(next)
+    failure.next_step = format!("{}; then log in again{end}", failure.next_step);
+    failure
 }
 
 /// Who logged in: the id token's word before the access token's.
@@ -129,26 +139,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_is_repeated_for_a_while() {
+        let notices = Notices::default();
         for fails in [0, 2] {
             let mut tries = 0;
-            let written = persist(PATIENCE, || {
+            let written = persist(PATIENCE, &notices, || {
                 tries += 1;
                 std::future::ready(if tries > fails { Ok(tries) } else { Err(full()) })
             });
             assert_eq!(written.await.expect("written"), fails + 1);
         }
         let mut tries = 0;
-        let written = persist(FIRST_WAIT * 4, || {
+        let written = persist(FIRST_WAIT * 4, &notices, || {
             tries += 1;
             std::future::ready(Err::<(), _>(full()))
         });
-        let failure = unwritten(written.await.expect_err("full").into());
+        let failure = Failure::from(written.await.expect_err("full"));
         assert!(tries > 1);
+        let told = notices.borrow().clone().expect("told");
+        assert!(told.message.contains("kept in memory") && told.message.contains("disk is full"), "{told}");
+        let ended = unwritten(failure.clone(), Ok(()));
+        assert!(ended.message.contains("was revoked") && !ended.next_step.contains("all devices"), "{ended}");
+        let why = Failure::new(domain::Reason::IdentityUnavailable, domain::service::AUTH, "no answer");
+        let failure = unwritten(failure, Err(why));
         assert_eq!(failure.reason, domain::Reason::StoreUnavailable);
         assert!(failure.message.contains("lives on") && failure.message.contains("disk is full"), "{failure}");
         assert!(failure.next_step.contains("Log out of all devices"), "{}", failure.next_step);
         let mut tries = 0;
-        let written = persist(PATIENCE, || {
+        let written = persist(PATIENCE, &notices, || {
             tries += 1;
             let cause = "malformed".into();
             std::future::ready(Err::<(), _>(StoreError::Damaged { path: "/d/switchboard.db".into(), cause }))

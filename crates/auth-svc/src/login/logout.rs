@@ -6,7 +6,6 @@ use domain::Failure;
 use proto::auth::v1::LogoutResponse;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use service_kit::failure_to_proto;
 
 use super::Logins;
 use super::exchange::{unavailable, unexpected};
@@ -22,8 +21,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) const END_THERE: &str = "end it there: ChatGPT, Settings > Security, \"Log out of all devices\"";
 
 impl Logins {
-    /// Revokes a login and forgets its credential, also when it could not be revoked. What is not ours to end is only
-    /// forgotten. Goes on if the caller goes away.
+    /// Revokes a login and forgets its credential. One that cannot be revoked stays as it was: whoever logs out means it to
+    /// end, and can try again only with its tokens. What is not ours to end is only forgotten. Goes on if the caller goes
+    /// away.
     pub(crate) async fn logout(&self, actor: &Actor, name: &str) -> Result<LogoutResponse, Failure> {
         let (this, name, asked) = (self.clone(), name.to_owned(), name.to_owned());
         let about = move |done: &Result<LogoutResponse, Failure>| match done {
@@ -37,51 +37,74 @@ impl Logins {
         let found = self.store.credential_named(name).await?;
         // From here on no refresh begins, neither here nor in another process: what it brought would live on unknown.
         let given_up = self.store.give_up(&found.id).await?;
-        // A refresh that is under way brings the token that has to be revoked. What it brought and the database did not
-        // take is lost with the credential, which is what was asked for.
-        if let Err(failure) = self.refresher.settle(&found.id).await {
-            tracing::warn!(credential = %found.label, %failure, "logging out while a refreshed token waits to be written");
+        let done = self.end_given_up(&found.id, given_up).await;
+        match done {
+            Err(failure) if given_up => Err(match self.store.take_up(&found.id).await {
+                Ok(()) => failure,
+                Err(error) => Failure {
+                    message: format!(
+                        "{}; and it is not refreshed any more, for the database fails: {error}",
+                        failure.message
+                    ),
+                    ..failure
+                },
+            }),
+            done => done,
         }
-        let mut credential = self.store.credential_named(&found.id).await?;
+    }
+
+    async fn end_given_up(&self, id: &str, given_up: bool) -> Result<LogoutResponse, Failure> {
+        // A refresh that is under way brings the token that has to be revoked.
+        self.refresher.settle(id).await?;
+        let mut credential = self.store.credential_named(id).await?;
         if given_up {
             // It went to nobody.
             credential.exported_at = None;
         }
-        let (revoked, failure, note) = match keeps_alive(&credential, self.identity.origin()) {
-            Some(note) => (false, None, note),
-            None => match self.revoke(&credential).await {
-                Ok(()) => (true, None, "the login is ended: every other copy of it is dead too".to_owned()),
-                Err(failure) => {
-                    let note = format!("the login was forgotten here, but may live on at the provider: {END_THERE}");
-                    (false, Some(failure), note)
-                }
-            },
+        let (revoked, note) = match keeps_alive(&credential, self.identity.origin()) {
+            Some(note) => (false, note),
+            None => {
+                let client = credential.client_id.as_deref().unwrap_or(CLIENT_ID);
+                let revoked = self.revoke(&credential.secrets, client).await;
+                revoked.map_err(|failure| not_ended(&credential.label, failure))?;
+                (true, "the login is ended: every other copy of it is dead too".to_owned())
+            }
         };
         self.store.remove_credential(&credential.id).await?;
         self.refresher.notes().forget(&credential.id);
         tracing::info!(credential = %credential.label, revoked, "logged out");
-        let failure = failure.as_ref().map(failure_to_proto);
-        Ok(LogoutResponse { credential: credential.label, revoked, failure, note })
+        Ok(LogoutResponse { credential: credential.label, revoked, note, ..LogoutResponse::default() })
     }
 
-    async fn revoke(&self, credential: &Credential) -> Result<(), Failure> {
+    /// Ends a login at the provider.
+    pub(super) async fn revoke(&self, secrets: &Secrets, client: &str) -> Result<(), Failure> {
         const WHAT: &str = "the login could not be revoked";
-        let Some(body) = request(credential) else { return Ok(()) };
+        let Some(body) = request(secrets, client) else { return Ok(()) };
         let sent = tokio::time::timeout(LIMIT, self.identity.post_json(REVOKE_PATH, &body)).await;
         let origin = self.identity.origin();
         let silent = || unavailable(WHAT, &format!("{origin} did not answer within {} s", LIMIT.as_secs()));
         let answer = sent.map_err(|_| silent())?.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
         match answer.status {
             200..300 if !answer.is_page() => Ok(()),
-            _ => Err(unexpected(WHAT, &answer).next_step(END_THERE)),
+            _ => Err(unexpected(WHAT, &answer)),
         }
     }
 }
 
+/// A login that goes on, here and at the provider.
+fn not_ended(label: &str, failure: Failure) -> Failure {
+    let message = format!("{label} is not logged out and stays as it was: {}", failure.message);
+    let next = format!(
+        "{} (`switchboard logout {label}`). To forget it here all the same: `switchboard credentials remove {label}`; the \
+         login lives on at the provider then: {END_THERE}",
+        failure.next_step
+    );
+    Failure { message, ..failure }.next_step(next)
+}
+
 /// What is posted: the refresh token ends the whole login; an access token alone is revoked without a client id.
-fn request(credential: &Credential) -> Option<Value> {
-    let Secrets::Present { access, refresh, .. } = &credential.secrets else { return None };
-    let client = credential.client_id.as_deref().unwrap_or(CLIENT_ID);
+fn request(secrets: &Secrets, client: &str) -> Option<Value> {
+    let Secrets::Present { access, refresh, .. } = secrets else { return None };
     match (refresh, access) {
         (Some(token), _) => Some(json!({
             "token": token.expose_secret(), "token_type_hint": "refresh_token", "client_id": client,
@@ -122,7 +145,7 @@ fn keeps_alive(credential: &Credential, origin: &str) -> Option<String> {
              there"
         ));
     }
-    if request(credential).is_none() {
+    if request(&credential.secrets, CLIENT_ID).is_none() {
         return Some(format!(
             "the login was forgotten here; it has no token that could be revoked. If it lives, {END_THERE}"
         ));

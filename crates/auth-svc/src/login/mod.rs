@@ -16,12 +16,14 @@ mod pasting;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use config::{Config, Realm};
 use domain::{Clock, Failure, Reason, service};
 use futures_util::Stream;
 use proto::auth::v1::{LoginMethod, StartLoginRequest, StartLoginResponse, WatchLoginResponse};
 use service_kit::failure_to_proto;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Actor, Audit};
@@ -35,8 +37,8 @@ use pasting::Pasting;
 
 /// A login is good for this long, in milliseconds (facts of Codex CLI).
 const LIFE_MS: i64 = 15 * 60_000;
-/// Polls in a row that may bring neither yes nor no.
-const PATIENCE: u32 = 5;
+/// Longest wait between two polls that the provider is granted, in seconds.
+const LONGEST_WAIT_S: f64 = 60.0;
 /// Logins that may wait to be watched.
 const MOST_WAITING: usize = 100;
 /// The provider where the request names none.
@@ -178,47 +180,59 @@ impl Logins {
         }
     }
 
-    /// Polls until the person has agreed, or it is over.
+    /// Polls until the person has agreed, or it is over. What hinders a poll may pass, and the code is good for its whole
+    /// life: whoever watches is told, and can give up.
     fn drive(self, actor: Actor, login: Login, code: Code) -> impl Stream<Item = WatchLoginResponse> + Send {
         async_stream::stream! {
-            let mut unclear = 0;
+            let mut hindered: Option<Failure> = None;
             loop {
                 if self.clock.now_ms() >= login.expires_at_ms {
-                    yield self.failed(&actor, &login, expired()).await;
+                    yield self.failed(&actor, &login, expired(hindered.as_ref())).await;
                     return;
                 }
+                let mut wait = code.interval;
                 match device::poll(&self.identity, &code).await {
-                    Poll::Pending => unclear = 0,
-                    Poll::Unclear(cause) if unclear + 1 >= PATIENCE => {
-                        let message = format!("the login cannot be followed: {cause}");
-                        let failure = Failure::new(Reason::IdentityUnavailable, service::AUTH, message);
-                        yield self.failed(&actor, &login, failure).await;
-                        return;
+                    Poll::Pending => {
+                        hindered = None;
+                        yield pending();
                     }
-                    Poll::Unclear(cause) => {
-                        unclear += 1;
-                        tracing::warn!(%cause, "a poll of a login brought no answer");
+                    Poll::Unclear(why) => {
+                        tracing::warn!(cause = %why.message, "a poll of a login brought no answer");
+                        let asked = why.retry_after_seconds.unwrap_or_default().min(LONGEST_WAIT_S);
+                        wait = wait.max(Duration::from_secs_f64(asked));
+                        // Once: each has another ray id, or another millisecond.
+                        yield if hindered.is_some() { pending() } else { noticed(&why) };
+                        hindered = Some(why);
                     }
                     Poll::Refused(failure) => {
                         yield self.failed(&actor, &login, failure).await;
                         return;
                     }
                     Poll::Approved(grant) => {
-                        let task = self.tracker.spawn(self.clone().redeem(actor, login, grant));
-                        yield last_step(&joined(task.await));
-                        return;
+                        let notices = Notices::default();
+                        let mut told = notices.subscribe();
+                        let mut task = self.tracker.spawn(self.clone().redeem(actor, login, grant, notices));
+                        loop {
+                            tokio::select! {
+                                biased;
+                                done = &mut task => {
+                                    yield last_step(&joined(done));
+                                    return;
+                                }
+                                Some(why) = next_notice(&mut told) => yield noticed(&why),
+                            }
+                        }
                     }
                 }
-                yield pending();
-                tokio::time::sleep(code.interval).await;
+                tokio::time::sleep(wait).await;
             }
         }
     }
 
     /// Exchanges a grant and stores what it brings; for a tracked task.
-    async fn redeem(self, actor: Actor, login: Login, grant: Grant) -> Result<LoggedIn, Failure> {
+    async fn redeem(self, actor: Actor, login: Login, grant: Grant, notices: Notices) -> Result<LoggedIn, Failure> {
         let done = match exchange(&self.identity, &grant).await {
-            Ok(tokens) => self.keep(&login, tokens).await,
+            Ok(tokens) => self.keep(&login, tokens, &notices).await,
             Err(failure) => Err(failure),
         };
         self.record(&actor, &login, &done).await;
@@ -261,14 +275,30 @@ fn pending() -> WatchLoginResponse {
     WatchLoginResponse { state: "pending".to_owned(), ..WatchLoginResponse::default() }
 }
 
+/// A login that goes on, and what hinders it.
+fn noticed(why: &Failure) -> WatchLoginResponse {
+    WatchLoginResponse { notice: Some(failure_to_proto(why)), ..pending() }
+}
+
+/// What hinders a login whose person has agreed, for whoever watches.
+type Notices = watch::Sender<Option<Failure>>;
+
+/// The next notice; never again once nobody can send one.
+async fn next_notice(told: &mut watch::Receiver<Option<Failure>>) -> Option<Failure> {
+    match told.changed().await {
+        Ok(()) => told.borrow_and_update().clone(),
+        Err(_) => std::future::pending().await,
+    }
+}
+
 fn last_step(done: &Result<LoggedIn, Failure>) -> WatchLoginResponse {
     match done {
         Ok(done) => WatchLoginResponse {
             state: "succeeded".to_owned(),
             credential: Some(done.label.clone()),
-            failure: None,
             email: done.email.clone(),
             plan: done.plan.clone(),
+            ..WatchLoginResponse::default()
         },
         Err(failure) => WatchLoginResponse {
             state: "failed".to_owned(),
@@ -278,9 +308,14 @@ fn last_step(done: &Result<LoggedIn, Failure>) -> WatchLoginResponse {
     }
 }
 
-fn expired() -> Failure {
-    Failure::new(Reason::CredentialNeedsLogin, service::AUTH, "the login was not completed within 15 minutes")
-        .next_step("start the login again: `switchboard login codex`")
+/// The time is up; `hindered` is what the last poll ran into.
+fn expired(hindered: Option<&Failure>) -> Failure {
+    const WHAT: &str = "the login was not completed within 15 minutes";
+    match hindered {
+        None => Failure::new(Reason::CredentialNeedsLogin, service::AUTH, WHAT)
+            .next_step("start the login again: `switchboard login codex`"),
+        Some(why) => Failure { message: format!("{WHAT}: {}", why.message), ..why.clone() },
+    }
 }
 
 fn no_such_login() -> Failure {

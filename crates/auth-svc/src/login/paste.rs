@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::exchange::Grant;
+use super::exchange::{CodeFrom, Grant};
 use crate::identity::{CLIENT_ID, Identity};
 
 /// Where the provider sends the browser: registered for the client of Codex CLI.
@@ -83,6 +83,7 @@ impl Pkce {
             code: SecretString::from(code),
             verifier: self.verifier.clone(),
             redirect_uri: REDIRECT_URI.to_owned(),
+            from: CodeFrom::Paste,
         })
     }
 }
@@ -133,14 +134,25 @@ fn read(pasted: &str) -> Result<Said, Failure> {
         if url.path().ends_with("/oauth/authorize") {
             return Err(wrong("it is the address to open, not the one at which the browser ends after signing in"));
         }
+        if !is_redirect(&url) {
+            return Err(wrong("it is not the address at which the browser ends after signing in"));
+        }
         // Some pages answer in the fragment.
-        return Ok(fields(url.query().into_iter().chain(url.fragment())));
+        let said = fields(url.query().into_iter().chain(url.fragment()));
+        // The provider always sends it back: an address without one was put together by somebody else, or cut.
+        return if said.state.is_some() { Ok(said) } else { Err(wrong("the address holds no state: it is not whole")) };
     }
     if text.contains("code=") || text.contains("error=") {
         return Ok(fields(text.trim_start_matches(['?', '#']).split('#')));
     }
     let (code, state) = text.split_once('#').map_or((text, None), |(code, state)| (code, Some(state)));
     Ok(Said { code: Some(code.to_owned()), state: state.map(str::to_owned), ..Said::default() })
+}
+
+/// Is this where the provider sends the browser?
+fn is_redirect(url: &Url) -> bool {
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1"));
+    url.scheme() == "http" && is_here && url.port() == Some(1455) && url.path() == "/auth/callback"
 }
 
 /// The fields of query strings; the first of each name counts.
@@ -181,7 +193,6 @@ mod tests {
         for pasted in [
             "http://localhost:1455/auth/callback?code=ac_1&scope=openid+email&state=st-ate_1",
             "  \"http://127.0.0.1:1455/auth/callback?state=st-ate_1&code=ac_1\" \n",
-            "http://localhost:1455/auth/callback?code=ac_1",
             "http://localhost:1455/auth/callback#code=ac_1&state=st-ate_1",
             "?code=ac_1&state=st-ate_1",
             "code=ac_1&state=st-ate_1",
@@ -204,6 +215,10 @@ mod tests {
             ("S3CRET S3CRET", "white space"),
             ("https://auth.openai.com/oauth/authorize?state=st-ate_1&client_id=S3CRET", "address to open"),
             ("://S3CRET", "URL"),
+            ("http://localhost:1455/auth/callback?code=S3CRET", "no state"),
+            ("https://evil.example/auth/callback?code=S3CRET&state=st-ate_1", "not the address"),
+            ("http://localhost:8080/auth/callback?code=S3CRET&state=st-ate_1", "not the address"),
+            ("http://localhost:1455/elsewhere?code=S3CRET&state=st-ate_1", "not the address"),
             (&"S3CRET".repeat(4000), "too long"),
             ("error=access_denied&error_description=S3CRET&state=st-ate_1", "access_denied"),
             ("error=S3CRET%20S3CRET&state=st-ate_1", "refused to sign in"),

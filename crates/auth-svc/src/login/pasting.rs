@@ -9,7 +9,10 @@ use futures_util::Stream;
 use proto::auth::v1::WatchLoginResponse;
 use tokio::sync::watch;
 
-use super::{LoggedIn, Login, Logins, Pkce, Waiting, expired, joined, last_step, no_such_login, pending};
+use super::{
+    LoggedIn, Login, Logins, Notices, Pkce, Waiting, expired, joined, last_step, next_notice, no_such_login, noticed,
+    pending,
+};
 use crate::audit::Actor;
 
 /// How often a watcher is told that nothing has come yet.
@@ -22,6 +25,7 @@ pub(super) struct Pasting {
     taken: Mutex<Taken>,
     /// The last step, once there is one.
     outcome: watch::Sender<Option<WatchLoginResponse>>,
+    notices: Notices,
 }
 
 /// What only one caller can do at a time.
@@ -45,7 +49,7 @@ impl Drop for Forget {
 
 impl Pasting {
     pub(super) fn new(login: Login, pkce: Pkce) -> Self {
-        Self { login, pkce, taken: Mutex::default(), outcome: watch::Sender::new(None) }
+        Self { login, pkce, taken: Mutex::default(), outcome: watch::Sender::new(None), notices: Notices::default() }
     }
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
@@ -80,6 +84,7 @@ impl Logins {
         async_stream::stream! {
             let _forget = forget;
             let mut outcome = pasting.outcome.subscribe();
+            let mut told = pasting.notices.subscribe();
             loop {
                 let last = outcome.borrow_and_update().clone();
                 if let Some(last) = last {
@@ -87,12 +92,15 @@ impl Logins {
                     return;
                 }
                 if self.clock.now_ms() >= pasting.login.expires_at_ms {
-                    yield self.failed(&actor, &pasting.login, expired()).await;
+                    yield self.failed(&actor, &pasting.login, expired(None)).await;
                     return;
                 }
                 yield pending();
-                // Either way there is something to look at: the outcome, or the clock.
-                let _ = tokio::time::timeout(LOOK, outcome.changed()).await;
+                tokio::select! {
+                    Some(why) = next_notice(&mut told) => yield noticed(&why),
+                    // Either way there is something to look at: the outcome, or the clock.
+                    _ = tokio::time::timeout(LOOK, outcome.changed()) => {}
+                }
             }
         }
     }
@@ -111,7 +119,8 @@ impl Logins {
         };
         let (this, actor, id) = (self.clone(), actor.clone(), login_id.to_owned());
         let task = self.tracker.spawn(async move {
-            let done = this.clone().redeem(actor, pasting.login.clone(), grant).await;
+            let notices = pasting.notices.clone();
+            let done = this.clone().redeem(actor, pasting.login.clone(), grant, notices).await;
             if done.is_ok() {
                 this.waiting().remove(&id);
                 pasting.outcome.send_replace(Some(last_step(&done)));
@@ -126,7 +135,7 @@ impl Logins {
     fn pasting(&self, login_id: &str) -> Result<Arc<Pasting>, Failure> {
         let now = self.clock.now_ms();
         match self.waiting().get(login_id) {
-            Some(Waiting::Paste(pasting)) if pasting.login.expires_at_ms <= now => Err(expired()),
+            Some(Waiting::Paste(pasting)) if pasting.login.expires_at_ms <= now => Err(expired(None)),
             Some(Waiting::Paste(pasting)) => Ok(Arc::clone(pasting)),
             Some(Waiting::Device(..)) => {
                 let message = "this login waits for its code to be entered, not for a paste";

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use domain::Failure;
+use domain::{Failure, timestamp_ms};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::sync::OwnedMutexGuard;
 
 use super::classify::{Refusal, Tokens, classify};
 use super::counters::Outcome;
-use super::{Refresher, TOKEN_PATH, Why, lock, needs_login, outlook, schedule};
-use crate::bind::{expiry_s, timestamp};
+use super::{Refresher, Why, expiry_s, lock, outlook, schedule};
 use crate::fail_point::fail_point;
-use crate::identity::{CLIENT_ID, Unanswered};
+use crate::identity::{CLIENT_ID, TOKEN_PATH, Unanswered};
 use crate::store::{Begun, Credential, Doubt, Intent, RefreshFailure};
 
 /// How often a refresh looks whether another process has ended its own.
@@ -65,7 +64,13 @@ impl Refresher {
                 return Ok(None);
             }
             match self.inner.store.begin_refresh(&credential, client_id, &owner, self.lease_ms()).await? {
-                Begun::Taken(intent) => return Ok(Some((credential, Begin { intent, _turn: turn }))),
+                Begun::Taken(intent) => {
+                    if let Some(doubt) = &intent.doubt {
+                        tracing::warn!(credential = %credential.label, why = why.as_str(),
+                            "a refresh token that may be spent is sent again: {}", outlook::describe(doubt));
+                    }
+                    return Ok(Some((credential, Begin { intent, _turn: turn })));
+                }
                 Begun::Moved => return Ok(None),
                 Begun::Doubted => drop(turn),
                 Begun::Held { same, owner: holder, until_ms } => {
@@ -83,7 +88,7 @@ impl Refresher {
 
     /// May a request for this token be sent? `first` is what stood here before the wait, if there was one.
     fn may_send(&self, credential: &Credential, why: Why, first: Option<&Credential>) -> bool {
-        if self.can_refresh(credential).is_err() || needs_login(credential) {
+        if self.can_refresh(credential).is_err() || credential.refused().is_some() {
             return false;
         }
         if why == Why::Proactive && !self.is_due(credential) {
@@ -108,7 +113,8 @@ impl Refresher {
 
     fn held(&self, credential: &Credential, same: bool, holder: &str, until_ms: i64) {
         let what = if same { "its refresh" } else { "a token request of the same OAuth client" };
-        let cause = format!("{what} is under way or was cut off ({holder}); taken over after {}", timestamp(until_ms));
+        let cause =
+            format!("{what} is under way or was cut off ({holder}); taken over after {}", timestamp_ms(until_ms));
         let now = self.inner.clock.now_ms();
         let wait = until_ms.saturating_sub(now).max(0) as f64 / 1000.0;
         self.inner.notes.failed(&credential.id, credential.version, &cause, Some(wait), now, 0);
@@ -148,9 +154,11 @@ impl Refresher {
             Refusal::Permanent { cause, maybe_spent } => {
                 self.inner.counters.count(Outcome::Refused);
                 let cause = outlook::refused(&cause, intent.doubt.as_ref().filter(|_| maybe_spent));
+                let note = self.inner.notes.get(&credential.id, credential.version);
+                let rejected = note.is_some_and(|note| note.rejected);
                 // The store is read again in the same transaction: another process may have stored what came after this
                 // token, or a login may have replaced it.
-                if self.inner.store.refuse_refresh(intent, &cause).await? {
+                if self.inner.store.refuse_refresh(intent, &cause, rejected).await? {
                     tracing::warn!(credential = %credential.label, %cause, "the identity provider refused a refresh for good");
                 } else {
                     tracing::info!(credential = %credential.label, %cause, "a refused refresh token was replaced already");

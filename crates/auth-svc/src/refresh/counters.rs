@@ -80,10 +80,22 @@ impl super::Refresher {
         let counters = self.counters();
         let mut times = counters.answer_to_commit();
         times.sort_unstable();
-        let (median, longest) = (times.get(times.len() / 2), times.last());
-        let ended: Vec<String> =
-            Outcome::ALL.iter().map(|outcome| format!("{} {}", outcome.as_str(), counters.of(*outcome))).collect();
-        tracing::info!(refreshes = ended.join(", "), answer_to_commit = ?median, longest = ?longest, "refreshes ended");
+        let ms = |time: Option<&Duration>| time.map(|time| time.as_secs_f64() * 1e3);
+        let of = |outcome: Outcome| Some(counters.of(outcome)).filter(|count| *count > 0);
+        if Outcome::ALL.iter().all(|outcome| of(*outcome).is_none()) {
+            return;
+        }
+        // A field that is `None` is left out.
+        tracing::info!(
+            refreshed = of(Outcome::Refreshed),
+            refused = of(Outcome::Refused),
+            failed = of(Outcome::Failed),
+            in_doubt = of(Outcome::InDoubt),
+            late = of(Outcome::Late),
+            answer_to_commit_median_ms = ms(times.get(times.len() / 2)),
+            answer_to_commit_longest_ms = ms(times.last()),
+            "refreshes since the start"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use super::counters::Outcome;
 use super::{Refresher, Why, lock, schedule};
 use crate::fail_point::fail_point;
 use crate::jwt::unverified_claims;
-use crate::store::{Credential, Intent, RefreshFailure, RefreshedTokens};
+use crate::store::{Credential, Intent, LatchKind, RefreshFailure, RefreshedTokens};
 
 /// First wait before a refreshed token is written again, and the wait while the process ends.
 const SOON: Duration = Duration::from_millis(200);
@@ -31,6 +31,11 @@ impl Refresher {
     /// Labels of credentials whose refreshed tokens wait to be written.
     pub(crate) fn pending(&self) -> Vec<String> {
         lock(&self.inner.pending).values().map(|p| p.label.clone()).collect()
+    }
+
+    /// True while a refreshed token of this credential waits to be written.
+    pub(crate) fn is_pending(&self, id: &str) -> bool {
+        self.has_pending(id)
     }
 
     pub(super) fn has_pending(&self, id: &str) -> bool {
@@ -62,7 +67,8 @@ impl Refresher {
             access_expires_at: expires,
             plan: claims.plan,
             email: claims.email,
-            recovery: why == Why::Rejected,
+            recovery: why == Why::Rejected
+                || credential.latch.as_ref().is_some_and(|latch| latch.kind == LatchKind::Rejected),
             access: tokens.access,
             refresh: tokens.refresh,
             id_token: tokens.id_token,
@@ -81,6 +87,9 @@ impl Refresher {
 
     /// Writes what an earlier refresh brought, if the database did not take it then.
     pub(super) async fn write_pending(&self, id: &str) -> Result<(), Failure> {
+        // An operator's act and a flight may come for it at once. The second finds nothing left, and not a login that
+        // has other tokens by now.
+        let _one = self.inner.writing.lock().await;
         let waiting = lock(&self.inner.pending).get(id).cloned();
         let Some(Pending { label, intent, tokens, problem, received }) = waiting else { return Ok(()) };
         match self.inner.store.store_refreshed(&intent, &tokens, problem.as_ref()).await {
@@ -152,6 +161,46 @@ impl Refresher {
             && let Err(error) = self.inner.store.extend_refresh(&intent, self.lease_ms()).await
         {
             tracing::debug!(%error, "the lease of a refresh is not extended");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::takeover_tests::Bench;
+    use super::{Outcome, Pending};
+    use crate::identity::CLIENT_ID;
+    use crate::refresh::lock;
+    use crate::store::{Begun, RefreshedTokens};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_waits_is_written_once_whoever_comes_for_it() {
+        // With another refresh token the second one would find itself late, and without it would make a version of its own.
+        for refresh in [Some("r-two"), None] {
+            let bench = Bench::new().await;
+            let old = bench.read().await;
+            let begun = bench.store.begin_refresh(&old, CLIENT_ID, "us", 60_000).await.expect("asked");
+            let Begun::Taken(intent) = begun else { panic!("{begun:?}") };
+            let tokens = RefreshedTokens {
+                access: Some("a-two".into()),
+                refresh: refresh.map(Into::into),
+                id_token: None,
+                access_expires_at: None,
+                plan: None,
+                email: None,
+                recovery: false,
+            };
+            let waiting = Pending { label: old.label.clone(), intent, tokens, problem: None, received: Instant::now() };
+            lock(&bench.refresher.inner.pending).insert(old.id.clone(), waiting);
+            let write = || bench.refresher.write_pending(&old.id);
+            let (one, two, three) = tokio::join!(write(), write(), write());
+            one.and(two).and(three).expect("written");
+            assert!(bench.refresher.pending().is_empty());
+            assert_eq!(bench.read().await.version, 2);
+            let counted = Outcome::ALL.map(|outcome| bench.refresher.counters().of(outcome));
+            assert_eq!((counted.iter().sum::<u64>(), counted[Outcome::Refreshed as usize]), (1, 1));
         }
     }
 }

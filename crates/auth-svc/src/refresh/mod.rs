@@ -34,7 +34,7 @@ use tracing::Instrument;
 
 use crate::fail_point::fail_point;
 use crate::identity::Identity;
-use crate::store::{Credential, Kind, LatchKind, Store};
+use crate::store::{Credential, Kind, Store};
 
 #[cfg(test)]
 pub(crate) use classify::Tokens;
@@ -43,10 +43,8 @@ pub(crate) use classify::{Refusal, classify};
 pub(crate) use counters::Counters;
 use keep::Pending;
 pub(crate) use notes::{Note, Notes};
-pub(crate) use outlook::describe;
-pub(crate) use schedule::{Rules, due_of};
-
-const TOKEN_PATH: &str = "/oauth/token";
+pub(crate) use outlook::{describe, login_due};
+pub(crate) use schedule::{Rules, due_of, expiry_s, rejected_again_s};
 
 /// Why a token is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +86,8 @@ struct Inner {
     notes: Notes,
     flights: Mutex<HashMap<String, Flight>>,
     pending: Mutex<HashMap<String, Pending>>,
+    /// Held by whoever writes what is pending.
+    writing: tokio::sync::Mutex<()>,
     /// One for each OAuth client.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     counters: Counters,
@@ -134,6 +134,7 @@ impl Refresher {
             notes: Notes::default(),
             flights: Mutex::default(),
             pending: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             turns: Mutex::default(),
             counters: Counters::default(),
             rules,
@@ -166,6 +167,11 @@ impl Refresher {
     /// May this credential be refreshed here at all? If not, why.
     pub(crate) fn can_refresh(&self, credential: &Credential) -> Result<(), String> {
         can_refresh(credential, self.origin())
+    }
+
+    /// True if `owner` is a refresh of this process.
+    pub(crate) fn is_ours(&self, owner: &str) -> bool {
+        owner.strip_prefix(self.inner.owner.as_str()).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// True while a refresh of this credential is under way, or what it brought waits for the database.
@@ -241,10 +247,6 @@ impl Refresher {
 fn owner() -> String {
     let host = gethostname::gethostname().to_string_lossy().into_owned();
     format!("{host}/{}/{}", std::process::id(), uuid::Uuid::new_v4().simple())
-}
-
-fn needs_login(credential: &Credential) -> bool {
-    credential.latch.as_ref().is_some_and(|latch| latch.kind == LatchKind::NeedsLogin)
 }
 
 /// May `credential` be refreshed at the identity provider of this origin? If not, why.

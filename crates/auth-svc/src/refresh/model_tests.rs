@@ -165,7 +165,7 @@ impl World<'_> {
         let process = self.process();
         // Two logins of one second have ends that do not tell which is newer; neither is kept from replacing the other.
         let (_, what) = process.runtime.block_on(process.store.upsert_credential(&new, false)).expect("stored");
-        if matches!(what, Upserted::KeptOwned | Upserted::KeptNewer) {
+        if matches!(what, Upserted::KeptOwned | Upserted::KeptNewer | Upserted::KeptSpent) {
             // A login of ours that works is not given up for a borrowed one.
             return;
         }
@@ -179,6 +179,10 @@ impl World<'_> {
     fn refresh(&mut self, why: Why, cut_after: Option<Duration>) {
         let (before, asked) = (self.read(), self.requests());
         let process = self.process.take().expect("it runs");
+        if why == Why::Rejected {
+            // As a call does that met a 401.
+            process.refresher.notes().rejected(&before.id, before.version);
+        }
         let refresh = process.refresher.refresh(&before.id, before.version, why);
         match cut_after {
             None => {
@@ -195,8 +199,7 @@ impl World<'_> {
         }
         let sent = self.requests() - asked;
         assert!(sent <= 1, "one request for one wish");
-        let latched = before.latch.as_ref().is_some_and(|latch| latch.kind == LatchKind::NeedsLogin);
-        if latched || before.borrowed {
+        if before.refused().is_some() || before.borrowed {
             assert_eq!(sent, 0, "never for what is latched or borrowed: {before:?}");
         }
         if why == Why::Proactive && before.refresh.doubt.is_some() && self.lives_beyond_margin(&before) {
@@ -237,6 +240,7 @@ impl World<'_> {
         if now.latch.is_some() {
             assert!(!login.alive, "a live login is never latched: {now:?}");
         }
+        self.check_use(&now);
         let stored = u32::try_from(now.version - self.first).expect("versions only grow");
         assert!(self.spending(login) - stored <= 1, "at most one answer was lost: {login:?}, {stored} stored");
         if login.ended.as_deref() == Some("reused") {
@@ -244,6 +248,28 @@ impl World<'_> {
         }
         if self.spending(login) > stored && now.latch.is_none() {
             assert!(now.refresh.doubt.is_some(), "a lost answer is on record: {:?}", now.refresh);
+        }
+    }
+
+    /// A token that lives is used whatever became of its refresh, unless the upstream has rejected it; of one whose
+    /// refresh was refused a person is told until when.
+    fn check_use(&self, now: &Credential) {
+        let refresher = &self.process().refresher;
+        let note = refresher.notes().get(&now.id, now.version);
+        let state = crate::bind::state(now, note.as_ref(), refresher.origin(), self.clock.now_ms());
+        let lives = now.access_expires_at.is_some_and(|at| at > self.clock.now_s() + 5);
+        let outlook = refresher.outlook(now);
+        let rejected = note.is_some_and(|note| note.rejected);
+        match now.latch.as_ref().map(|latch| latch.kind) {
+            Some(LatchKind::NeedsLogin) if lives && !rejected => {
+                assert_eq!(state.name, "login_due", "{now:?}");
+                assert!(outlook.problem.is_some_and(|problem| problem.contains("refused for good")), "{now:?}");
+                assert!(outlook.failing_since_s.is_some() && outlook.next_refresh_s.is_none(), "{now:?}");
+            }
+            Some(LatchKind::NeedsLogin | LatchKind::Ended) => assert_eq!(state.name, "needs_login", "{now:?}"),
+            Some(LatchKind::Rejected) => panic!("only calls latch so: {now:?}"),
+            None if lives && !rejected => assert_eq!(state.name, "ready", "{now:?}"),
+            None => {}
         }
     }
 

@@ -16,6 +16,8 @@ const REREAD: Duration = Duration::from_secs(60);
 
 /// Since when this process knows a credential's version, Unix milliseconds.
 type Seen = HashMap<String, (i32, i64)>;
+/// Which cut-off refresh of a credential was logged last: when it began, and whether it was waited for then.
+type Told = HashMap<String, (i64, bool)>;
 
 impl Refresher {
     /// Refreshes whatever is due, until the service closes. For a process that serves: one that runs a single command
@@ -29,8 +31,9 @@ impl Refresher {
 
     async fn watch(&self) {
         let mut seen = Seen::new();
+        let mut told = Told::new();
         while !self.inner.closing.is_cancelled() {
-            let next = match self.refresh_due(&mut seen).await {
+            let next = match self.refresh_due(&mut seen, &mut told).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::warn!(%error, "no credential can be refreshed unasked");
@@ -56,10 +59,11 @@ impl Refresher {
     }
 
     /// Refreshes what is due, one after the other. Gives the time at which something is due next, Unix milliseconds.
-    async fn refresh_due(&self, seen: &mut Seen) -> Result<Option<i64>, Failure> {
+    async fn refresh_due(&self, seen: &mut Seen, told: &mut Told) -> Result<Option<i64>, Failure> {
         let credentials = self.inner.store.list_credentials(None).await?;
         seen.retain(|id, _| credentials.iter().any(|credential| credential.id == *id));
-        let mut next = None;
+        // The end of somebody else's lease is a time to look, too.
+        let mut next = credentials.iter().filter_map(|credential| self.tell(credential, told)).min();
         for credential in &credentials {
             let Some(at) = self.next_refresh_ms(credential) else { continue };
             let now = self.inner.clock.now_ms();
@@ -84,6 +88,24 @@ impl Refresher {
             next = Some(now);
         }
         Ok(next)
+    }
+
+    /// Logs, once each, a refresh that somebody else has begun and not ended, and that it was given up. Gives the time at
+    /// which it will be, Unix milliseconds.
+    fn tell(&self, credential: &Credential, told: &mut Told) -> Option<i64> {
+        let under_way = self.of_another(credential);
+        let at_ms = match (under_way, &credential.refresh.doubt) {
+            (Some(under_way), _) => under_way.since_ms,
+            (None, Some(doubt)) => doubt.at_ms,
+            (None, None) => return None,
+        };
+        let news = (at_ms, under_way.is_some());
+        if told.insert(credential.id.clone(), news) != Some(news) {
+            let outlook = self.outlook(credential);
+            let what = outlook.under_way.or(outlook.problem).unwrap_or_default();
+            tracing::warn!(credential = %credential.label, "{what}");
+        }
+        under_way.map(|under_way| under_way.until_ms.saturating_add(1))
     }
 
     /// When `credential` is refreshed next without being rejected or asked for, Unix milliseconds; `None`: never.

@@ -2,19 +2,24 @@
 
 use secrecy::ExposeSecret;
 
-use super::can_refresh;
-use crate::bind::expiry_s;
-use crate::jwt::unverified_issue_time;
-use crate::store::Credential;
+use super::{Note, can_refresh};
+use crate::jwt::unverified_claims;
+use crate::store::{Credential, LatchKind};
 
 /// The life of a token that does not say when it was issued, in seconds (reports on Codex: about 10 days).
 const NOMINAL_LIFE_S: i64 = 10 * 24 * 3600;
+/// A token that does not say when it expires is taken for good this long after its last refresh, in seconds (facts of
+/// Codex CLI: 8 days).
+const UNDATED_LIFE_S: i64 = 8 * 24 * 3600;
 /// Credentials that are overdue when they are first seen are spread over this time, in milliseconds.
 const SPREAD_MS: i64 = 60_000;
 /// First wait after a failed refresh that nobody waits for, in milliseconds; doubles each time.
 const FIRST_MS: i64 = 1_000;
 /// Longest such wait, in milliseconds.
 const MOST_MS: i64 = 300_000;
+/// How long a login rests whose newest token the upstream has rejected, in seconds. It is not at its end: its refresh
+/// token is good as far as anybody knows, and what the upstream did wrong may be over by then.
+const REJECTED_REST_S: i64 = 3600;
 
 /// The times of one access token, Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +42,30 @@ fn due(place: f64, issued: Option<i64>, expires: i64, margin_s: i64) -> Due {
     Due { half, margin }
 }
 
-/// The same, of the token that `credential` holds. `None`: nothing tells when it ends.
+/// Unix seconds at which the access token ends; `None` if nothing tells.
+pub(crate) fn expiry_s(credential: &Credential) -> Option<i64> {
+    credential.access_expires_at.or_else(|| credential.last_refresh.map(|at| at.saturating_add(UNDATED_LIFE_S)))
+}
+
+/// The same as [`due`], of the token that `credential` holds. `None`: nothing tells when it ends.
 pub(crate) fn due_of(credential: &Credential, margin_s: i64) -> Option<Due> {
     let Some(token) = credential.secrets.upstream() else { return Some(Due { half: 0, margin: 0 }) };
     let expires = expiry_s(credential)?;
     // The later of what the token says and what we saw: by a clock that is days ahead, a token that has just come looks
     // half used, and would be refreshed again and again.
-    let known = [unverified_issue_time(token.expose_secret()), credential.last_refresh];
+    let known = [unverified_claims(token.expose_secret()).iat, credential.last_refresh];
     let issued = known.into_iter().flatten().filter(|at| *at < expires).max();
     // By the token that it will spend, which an import knows before the credential has an id.
     let place = credential.secrets.refresh().map_or(0.5, |token| fraction(token.expose_secret()));
     Some(due(place, issued, expires, margin_s))
+}
+
+/// When a login whose token is latched as rejected is refreshed once more, Unix seconds. `None`: it is not latched so, or
+/// no refresh can help it.
+pub(crate) fn rejected_again_s(credential: &Credential, origin: &str) -> Option<i64> {
+    credential.latch.as_ref().filter(|latch| latch.kind == LatchKind::Rejected)?;
+    can_refresh(credential, origin).ok()?;
+    Some(credential.last_refresh.map_or(0, |at| at.saturating_add(REJECTED_REST_S)))
 }
 
 /// What this deployment has decided about refreshing.
@@ -67,16 +85,34 @@ impl Rules {
     /// may be spent it is not tried before the access token is about to end: a provider that answers a second use by
     /// ending the login would end one that works for days still.
     pub(crate) fn next_ms(&self, credential: &Credential) -> Option<i64> {
-        if can_refresh(credential, &self.origin).is_err() || credential.latch.is_some() {
+        if can_refresh(credential, &self.origin).is_err() || credential.refused().is_some() {
             return None;
+        }
+        let not_before = credential.refresh.failing.as_ref().map_or(i64::MIN, |failing| failing.next_ms);
+        if let Some(at) = rejected_again_s(credential, &self.origin) {
+            return Some(at.saturating_mul(1000).max(not_before));
         }
         let due = due_of(credential, self.margin_s)?;
         if !self.proactive {
             return Some(due.margin.saturating_mul(1000));
         }
         let at = if credential.refresh.doubt.is_some() { due.margin } else { due.half };
-        let at_ms = at.saturating_mul(1000);
-        Some(credential.refresh.failing.as_ref().map_or(at_ms, |failing| at_ms.max(failing.next_ms)))
+        Some(at.saturating_mul(1000).max(not_before))
+    }
+
+    /// The same, where calls are at it too: from the margin on, and where its token was rejected, each one tries again
+    /// as soon as `note` lets it. The one time that a person is told, wherever it stands.
+    pub(crate) fn again_ms(&self, credential: &Credential, note: Option<&Note>, now_ms: i64) -> Option<i64> {
+        let unasked = self.next_ms(credential)?;
+        let rejected = note.is_some_and(|note| note.rejected);
+        let wanted = due_of(credential, self.margin_s).is_some_and(|due| due.margin <= now_ms / 1000);
+        let by_call = note.map_or(now_ms, |note| note.retry_at_ms.max(now_ms));
+        let calls = (rejected || wanted) && rejected_again_s(credential, &self.origin).is_none();
+        Some(match (calls, self.proactive) {
+            (true, true) => unasked.min(by_call),
+            (true, false) => by_call,
+            (false, _) => unasked,
+        })
     }
 }
 

@@ -16,16 +16,16 @@ use crate::store::{self, Begun, Credential, Kind, NewCredential, Secrets, Source
 const DAY_MS: i64 = 24 * 3_600_000;
 const LEASE_MS: i64 = 60_000;
 
-struct Bench {
+pub(super) struct Bench {
     sim: Sim,
-    store: Store,
+    pub(super) store: Store,
     clock: Clock,
-    refresher: Refresher,
+    pub(super) refresher: Refresher,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let sim = Sim::start(SimConfig::default()).await.expect("a simulator");
         let dir = tempfile::tempdir().expect("tempdir");
         let clock = Clock::manual(Clock::system().now_ms());
@@ -66,13 +66,13 @@ impl Bench {
         Self { sim, store, clock, refresher, _dir: dir }
     }
 
-    async fn read(&self) -> Credential {
+    pub(super) async fn read(&self) -> Credential {
         self.store.credential_by_label("main").await.expect("read").expect("there")
     }
 
     /// Another process is about to send its request, and dies.
     async fn somebody_dies(&self) {
-        let begun = self.store.begin_refresh(&self.read().await, CLIENT_ID, "dead", LEASE_MS).await;
+        let begun = self.store.begin_refresh(&self.read().await, CLIENT_ID, "elsewhere/4711/id/0", LEASE_MS).await;
         assert!(matches!(begun, Ok(Begun::Taken(_))), "{begun:?}");
     }
 
@@ -115,4 +115,53 @@ async fn a_token_with_nothing_to_lose_is_sent_after_the_wait() {
     bench.somebody_dies().await;
     bench.wait_it_out(Why::Expiry).await;
     assert_eq!(bench.requests(), 1, "its access token has ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_somebody_was_killed_at_shows_from_its_beginning() {
+    let bench = Bench::new().await;
+    assert_eq!(bench.refresher.outlook(&bench.read().await).under_way, None);
+    bench.somebody_dies().await;
+    let told = bench.refresher.outlook(&bench.read().await);
+    let under_way = told.under_way.expect("it shows");
+    for part in ["was begun at 20", "process 4711 on elsewhere", "has not ended", "waited for until 20"] {
+        assert!(under_way.contains(part), "{part}: {under_way}");
+    }
+    assert_eq!(told.problem, None, "nothing has failed yet");
+    bench.clock.advance_ms(LEASE_MS);
+    let told = bench.refresher.outlook(&bench.read().await);
+    assert_eq!(told.under_way, None);
+    assert!(told.problem.is_some_and(|problem| problem.contains("auth-svc was stopped at")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_one_time_at_which_it_is_tried_again() {
+    let bench = Bench::new().await;
+    bench.sim.state().set_token_scenario("acct", Some("server_error".parse().expect("a scenario")));
+    let outlook = async || bench.refresher.outlook(&bench.read().await);
+    let planned = outlook().await.next_refresh_s.expect("planned");
+    let refresh = async |why| {
+        let credential = bench.read().await;
+        bench.refresher.refresh(&credential.id, credential.version, why).await.expect("recorded");
+    };
+    let told = async |at_s: i64| {
+        let outlook = outlook().await;
+        assert_eq!(outlook.next_refresh_s, Some(at_s));
+        let text = format!("tried again after {}", domain::timestamp(at_s));
+        assert!(outlook.problem.as_ref().is_some_and(|problem| problem.ends_with(&text)), "{text}: {outlook:?}");
+    };
+    refresh(Why::Operator).await;
+    told(planned).await;
+    // Its access token has ended: each call tries, as soon as the wait after the last failure is over.
+    bench.clock.advance_ms(11 * DAY_MS);
+    for _ in 0..7 {
+        refresh(Why::Expiry).await;
+        let credential = bench.read().await;
+        let note = bench.refresher.notes().get(&credential.id, credential.version).expect("noted");
+        told(note.retry_at_ms / 1000).await;
+        let state = crate::bind::state(&credential, Some(&note), bench.refresher.origin(), bench.clock.now_ms());
+        let detail = state.detail.expect("a detail");
+        assert!(detail.contains(&domain::timestamp_ms(note.retry_at_ms)), "{detail}");
+        bench.clock.advance_ms(31_000);
+    }
 }

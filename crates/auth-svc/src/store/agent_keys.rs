@@ -1,8 +1,8 @@
 //! Agent keys: only their hashes are here.
 
+use domain::day_of;
 use sqlx::{FromRow, SqliteConnection};
 
-use super::key_usage::day_of;
 use super::{Store, StoreError};
 
 /// Every column, and what was used on the UTC day that is the first parameter.

@@ -1,8 +1,9 @@
 //! The audit log's rows.
 
+use domain::DAY_S;
 use sqlx::FromRow;
 
-use super::{DAY_S, Store, StoreError};
+use super::{Store, StoreError};
 
 /// Most entries that are kept.
 const KEPT: i64 = 100_000;

@@ -2,10 +2,10 @@
 //! key.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use service_kit::files::{create_private, directory, put_in_place, unwritten};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqlitePool};
@@ -17,14 +17,28 @@ use crate::error::BuildError;
 const KEPT: usize = 3;
 const MARK: &str = ".before-";
 
-/// Makes a copy of the database at `path` if `migrations` hold any that it has not seen. Without the copy there is no
-/// migration.
-pub(super) async fn before_migration(pool: &SqlitePool, path: &Path, migrations: &Migrator) -> Result<(), BuildError> {
-    let applied =
-        applied(pool).await.map_err(|error| super::open::database_error(&path.display().to_string(), &error))?;
+/// A migration that was due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgraded {
+    /// Schema before.
+    pub from: i64,
+    /// Schema now.
+    pub to: i64,
+    /// The copy of the database as it was before.
+    pub copy: PathBuf,
+}
+
+/// Makes a copy of the database at `path` if `migrations` hold any that it has not seen, and tells so. Without the copy
+/// there is no migration.
+pub(super) async fn before_migration(
+    pool: &SqlitePool,
+    path: &Path,
+    migrations: &Migrator,
+) -> Result<Option<Upgraded>, BuildError> {
+    let applied = applied(pool).await.map_err(|error| super::open::database_error(path, &error))?;
     let newest = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     if migrations.iter().all(|migration| applied.contains(&migration.version)) {
-        return Ok(());
+        return Ok(None);
     }
     let present = applied.iter().copied().max().unwrap_or(0);
     let copy = named(path, newest);
@@ -32,7 +46,7 @@ pub(super) async fn before_migration(pool: &SqlitePool, path: &Path, migrations:
         && older < present
     {
         // A migration to this very version was cut off half-way: the copy of the state before it is the better one.
-        return Ok(());
+        return Ok(Some(Upgraded { from: older, to: newest, copy }));
     }
     let failed = |cause: String| BuildError::NoCopy {
         path: path.display().to_string(),
@@ -47,7 +61,7 @@ pub(super) async fn before_migration(pool: &SqlitePool, path: &Path, migrations:
             Err(error) => tracing::warn!(copy = %old.display(), %error, "an old copy cannot be removed"),
         }
     }
-    Ok(())
+    Ok(Some(Upgraded { from: present, to: newest, copy }))
 }
 
 async fn make(pool: &SqlitePool, copy: &Path) -> Result<(), String> {
@@ -57,14 +71,11 @@ async fn make(pool: &SqlitePool, copy: &Path) -> Result<(), String> {
     // A start that was cut off may have left it.
     let _ = fs::remove_file(&unfinished);
     let done = async {
-        // Made by us, so that it is private from its first byte.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
-        made.map_err(|error| error.to_string())?;
+        let text = |error: std::io::Error| unwritten(copy, &error);
+        let file = create_private(&unfinished).map_err(text)?;
         let name = unfinished.to_str().ok_or("its path is not UTF-8")?;
-        sqlx::query("VACUUM INTO ?").bind(name).execute(pool).await.map_err(|error| cause(&error))?;
-        let whole = File::open(&unfinished).and_then(|file| file.sync_all());
-        whole.and_then(|()| fs::rename(&unfinished, copy)).map_err(|error| error.to_string())?;
-        File::open(directory(copy)).and_then(|dir| dir.sync_all()).map_err(|error| error.to_string())
+        sqlx::query("VACUUM INTO ?").bind(name).execute(pool).await.map_err(|error| cause(copy, &error))?;
+        file.sync_all().and_then(|()| put_in_place(&unfinished, copy)).map_err(text)
     };
     let done: Result<(), String> = done.await;
     if done.is_err() {
@@ -87,10 +98,6 @@ async fn head(copy: &Path) -> Option<(i64, String)> {
     let key = sqlx::query_scalar("SELECT key_id FROM vault_canary").fetch_one(&mut connection).await.ok()?;
     let _ = connection.close().await;
     Some((version?, key))
-}
-
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn named(path: &Path, version: i64) -> PathBuf {
@@ -117,30 +124,12 @@ pub(crate) fn copies(path: &Path) -> Vec<(i64, PathBuf)> {
     found
 }
 
-/// What to do with a database of a newer schema in order to go on with this version, whose newest schema is `known`.
-pub(super) async fn way_back(path: &Path, known: i64, key_id: &str) -> String {
-    let db = path.display();
-    let aside = format!("for f in '' -wal -shm; do [ ! -e '{db}'$f ] || mv '{db}'$f '{db}.newer'$f; done");
-    let mut lines = vec![
-        "To go back to this version and keep every login, as long as the newer version still starts:".to_owned(),
-        "  switchboard backup FILE          # with the newer version; then stop it".to_owned(),
-        format!("  {aside}"),
-        "  switchboard restore FILE         # with this version; then, for each login:".to_owned(),
-        "  switchboard credentials confirm LABEL".to_owned(),
-    ];
+/// The newest copy of the database at `path` that a program whose newest schema is `known` opens with the key `key_id`.
+pub(super) async fn usable(path: &Path, known: i64, key_id: &str) -> Option<PathBuf> {
     for (_, copy) in copies(path) {
         if head(&copy).await.is_some_and(|(version, key)| version <= known && key == key_id) {
-            lines.push(format!(
-                "Or go back to the state before the upgrade, kept in {}. Refresh tokens that were used since then are \
-                 spent, and their logins lost: hand them back first (`switchboard export codex` with the newer version) \
-                 or log in again. Stop every process, then:",
-                copy.display()
-            ));
-            lines.push(format!("  {aside}"));
-            lines.push(format!("  mv '{}' '{db}'", copy.display()));
-            lines.push("  switchboard up".to_owned());
-            break;
+            return Some(copy);
         }
     }
-    lines.join("\n")
+    None
 }

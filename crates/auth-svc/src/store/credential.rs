@@ -195,20 +195,34 @@ pub(crate) enum Upserted {
     Unchanged,
     /// The same login is here with newer tokens, which stay.
     KeptNewer,
+    /// The refresh token that came in was spent, or replaced, by the same login here, whose newer tokens stay.
+    KeptSpent,
     /// The same login is here and is ours to refresh: nothing was borrowed.
     KeptOwned,
 }
 
-/// Why a credential is not used until it has a newer version.
+/// What is over for one version of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LatchKind {
-    /// The identity provider refused the refresh token for good.
+    /// The identity provider refused the refresh token for good. The access token is used while it lives.
     NeedsLogin,
-    /// The upstream rejected the access token, also after a refresh.
+    /// The upstream rejected the access token, also after a refresh. The refresh token is good as far as anybody knows.
     Rejected,
+    /// Both.
+    Ended,
 }
 
-names!(LatchKind { NeedsLogin = "needs_login", Rejected = "rejected" });
+names!(LatchKind { NeedsLogin = "needs_login", Rejected = "rejected", Ended = "ended" });
+
+impl LatchKind {
+    /// True if the refresh token never reaches the provider again.
+    pub(crate) fn ends_refreshing(self) -> bool {
+        matches!(self, Self::NeedsLogin | Self::Ended)
+    }
+}
+
+/// What stands behind the cause of a refusal where the upstream has rejected the access token beside it.
+pub(crate) const REJECTED_TOO: &str = "; and the upstream has rejected its access token (401)";
 
 /// A latch, in force for the credential's current version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,4 +321,11 @@ pub(crate) struct Credential {
     pub(crate) exported_at: Option<i64>,
     /// True if it came from a backup and nobody has said yet that its refresh token is unspent: it is not refreshed.
     pub(crate) unconfirmed: bool,
+}
+
+impl Credential {
+    /// Why its refresh token never reaches the provider again, if that is so.
+    pub(crate) fn refused(&self) -> Option<&Latch> {
+        self.latch.as_ref().filter(|latch| latch.kind.ends_refreshing())
+    }
 }

@@ -36,7 +36,7 @@ impl Store {
             self.reread_key().await?;
             rows = self.rows(self.readers(), provider).await?;
         }
-        rows.into_iter().map(|row| self.credential(row)).collect()
+        Ok(rows.into_iter().map(|row| self.credential(row)).collect())
     }
 
     pub(super) async fn list_with(
@@ -45,7 +45,7 @@ impl Store {
         provider: Option<&str>,
     ) -> Result<Vec<Credential>, StoreError> {
         let rows = self.rows(executor, provider).await?;
-        rows.into_iter().map(|row| self.credential(row)).collect()
+        Ok(rows.into_iter().map(|row| self.credential(row)).collect())
     }
 
     async fn rows(
@@ -73,7 +73,7 @@ impl Store {
             self.reread_key().await?;
             row = self.found(id, label).await?;
         }
-        row.map(|row| self.credential(row)).transpose()
+        Ok(row.map(|row| self.credential(row)))
     }
 
     /// The credential with this id.
@@ -82,6 +82,7 @@ impl Store {
     }
 
     /// The credential with this label.
+    #[cfg(test)]
     pub(crate) async fn credential_by_label(&self, label: &str) -> Result<Option<Credential>, StoreError> {
         self.find("", label).await
     }
@@ -180,7 +181,8 @@ impl Store {
         Ok(same.then_some(version))
     }
 
-    /// Latches one version of a credential. `false`: it has another version by now.
+    /// Latches one version of a credential. A rejection of one whose refresh was refused for good is its end, and the
+    /// refusal stays its cause. `false`: it has another version by now.
     pub(crate) async fn latch(
         &self,
         id: &str,
@@ -190,13 +192,20 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         let changed = sqlx::query(
-            "UPDATE credentials SET latch = ?, latch_version = ?, latch_detail = ? WHERE id = ? AND version = ?",
+            "UPDATE credentials SET
+                latch = CASE WHEN latch IN ('needs_login', 'ended') AND latch_version = ?2 AND ?3 = 'rejected'
+                    THEN 'ended' ELSE ?3 END,
+                latch_detail = CASE WHEN latch = 'needs_login' AND latch_version = ?2 AND ?3 = 'rejected'
+                    THEN latch_detail || ?5 WHEN latch = 'ended' AND latch_version = ?2 AND ?3 = 'rejected'
+                    THEN latch_detail ELSE ?4 END,
+                latch_version = ?2
+             WHERE id = ?1 AND version = ?2",
         )
-        .bind(kind.as_str())
-        .bind(version)
-        .bind(detail)
         .bind(id)
         .bind(version)
+        .bind(kind.as_str())
+        .bind(detail)
+        .bind(REJECTED_TOO)
         .execute(&mut *tx)
         .await
         .map_err(self.failed())?

@@ -54,9 +54,22 @@ pub(crate) struct Failing {
     pub(crate) next_ms: i64,
 }
 
+/// A refresh that has begun and not ended, and that nobody takes over yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UnderWay {
+    /// Who is at it.
+    pub(crate) owner: String,
+    /// Unix milliseconds at which it began.
+    pub(crate) since_ms: i64,
+    /// Unix milliseconds until which it is waited for.
+    pub(crate) until_ms: i64,
+}
+
 /// What is on record about the refreshing of a credential's current token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RefreshRecord {
+    /// Present while somebody refreshes it, or was killed at it a moment ago.
+    pub(crate) under_way: Option<UnderWay>,
     /// Present while its refresh fails.
     pub(crate) failing: Option<Failing>,
     /// Present if its refresh token may be spent.
@@ -148,6 +161,15 @@ impl IntentRow {
     /// True while its owner may still store an answer.
     pub(super) fn is_held(&self, now_ms: i64) -> bool {
         self.state == "sending" && held(self.deadline_ms, now_ms)
+    }
+
+    /// The refresh of `token` that it is the record of.
+    pub(super) fn under_way(&self, token: TokenHash, now_ms: i64) -> Option<UnderWay> {
+        (self.is_of(token) && self.is_held(now_ms)).then(|| UnderWay {
+            owner: self.owner.clone(),
+            since_ms: self.started_ms,
+            until_ms: self.deadline_ms,
+        })
     }
 
     /// The doubt about `token` that it is the record of.

@@ -5,7 +5,7 @@
 
 use sqlx::{Sqlite, SqliteExecutor, Transaction};
 
-use super::credential::{Credential, LatchKind};
+use super::credential::{Credential, REJECTED_TOO};
 use super::intent::{Begun, Doubt, Intent, IntentRow, MOST_LEASE_MS, RefreshFailure, TokenHash};
 use super::{Store, StoreError};
 
@@ -27,7 +27,7 @@ impl Store {
         let version: Option<i32> = sqlx::query_scalar(
             "SELECT version FROM credentials
              WHERE id = ? AND borrowed = 0 AND exported_at IS NULL AND unconfirmed = 0
-                AND NOT (coalesce(latch, '') = 'needs_login' AND coalesce(latch_version, 0) = version)",
+                AND NOT (coalesce(latch, '') IN ('needs_login', 'ended') AND coalesce(latch_version, 0) = version)",
         )
         .bind(&credential.id)
         .fetch_optional(&mut *tx)
@@ -142,7 +142,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps turn and intent for `lease_ms` more milliseconds, for an owner that has an answer and cannot store it.
+    /// Keeps the intent for `lease_ms` more milliseconds, for an owner that has an answer and cannot store it. The turn
+    /// is not kept: its request is over, and other logins of the client need not wait for this one's answer.
     pub(crate) async fn extend_refresh(&self, intent: &Intent, lease_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         let until = self.clock().now_ms().saturating_add(lease_ms);
@@ -188,24 +189,39 @@ impl Store {
         tx.commit().await.map_err(self.failed())
     }
 
-    /// Ends a refresh that was refused for good, and latches its version. `false`: the credential has another version
-    /// by now, or is gone, and nothing is latched.
-    pub(crate) async fn refuse_refresh(&self, intent: &Intent, detail: &str) -> Result<bool, StoreError> {
+    /// Ends a refresh that was refused for good, and latches its version. `rejected`: the upstream has rejected its
+    /// access token, so that nothing is left of it. `false`: the credential has another version by now, or is gone, and
+    /// nothing is latched.
+    pub(crate) async fn refuse_refresh(
+        &self,
+        intent: &Intent,
+        detail: &str,
+        rejected: bool,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         let latched = sqlx::query(
-            "UPDATE credentials SET latch = ?1, latch_version = ?2, latch_detail = ?3 WHERE id = ?4 AND version = ?2",
+            "UPDATE credentials SET
+                latch = CASE WHEN ?4 OR (latch IN ('rejected', 'ended') AND latch_version = ?2)
+                    THEN 'ended' ELSE 'needs_login' END,
+                latch_detail = CASE WHEN ?4 OR (latch IN ('rejected', 'ended') AND latch_version = ?2)
+                    THEN ?3 || ?5 ELSE ?3 END,
+                latch_version = ?2
+             WHERE id = ?1 AND version = ?2",
         )
-        .bind(LatchKind::NeedsLogin.as_str())
+        .bind(&intent.id)
         .bind(intent.version)
         .bind(detail)
-        .bind(&intent.id)
+        .bind(rejected)
+        .bind(REJECTED_TOO)
         .execute(&mut *tx)
         .await
         .map_err(self.failed())?
         .rows_affected();
         self.drop_intent(&mut tx, intent).await?;
         self.free_turn(&mut tx, intent).await?;
-        self.note_failure(&mut tx, intent, intent.version, None).await?;
+        // Since when it fails is told for as long as its access token lives.
+        let refusal = RefreshFailure { cause: detail.to_owned(), next_ms: self.clock().now_ms() };
+        self.note_failure(&mut tx, intent, intent.version, (latched == 1).then_some(&refusal)).await?;
         tx.commit().await.map_err(self.failed())?;
         Ok(latched == 1)
     }

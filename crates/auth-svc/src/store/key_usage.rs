@@ -1,11 +1,12 @@
 //! What agent keys have used, by UTC day.
 
+use domain::day_of;
 use sqlx::SqliteConnection;
 
 use super::{Store, StoreError};
 
-/// Seconds of a day.
-pub(crate) const DAY_S: i64 = 86_400;
+/// How long it is known that a report was counted, in seconds: its gateway gives up sending it after five minutes.
+const BATCH_KEPT_S: i64 = 3600;
 /// Days that are kept.
 const KEPT_DAYS: i64 = 40;
 
@@ -20,23 +21,34 @@ pub(crate) struct Used {
     pub(crate) at: i64,
 }
 
-/// The UTC day of a Unix time, counted from 1970-01-01.
-pub(crate) fn day_of(unix_s: i64) -> i64 {
-    unix_s.div_euclid(DAY_S)
-}
-
 impl Store {
-    /// Counts tokens, all or none.
-    pub(crate) async fn add_key_usage(&self, used: &[Used]) -> Result<(), StoreError> {
+    /// Counts the tokens of one report, all or none, and once: false if the report `batch` was counted before.
+    pub(crate) async fn add_key_usage(&self, batch: &str, used: &[Used]) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
+        let now = self.clock().now_s();
+        let new = sqlx::query("INSERT INTO usage_batches (id, taken_at) VALUES (?, ?) ON CONFLICT (id) DO NOTHING")
+            .bind(batch)
+            .bind(now)
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?;
+        if new.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM usage_batches WHERE taken_at < ?")
+            .bind(now - BATCH_KEPT_S)
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?;
         self.add_key_usage_in(&mut tx, used).await?;
-        tx.commit().await.map_err(self.failed())
+        tx.commit().await.map_err(self.failed())?;
+        Ok(true)
     }
 
-    /// As [`Self::add_key_usage`], within a transaction of the caller's. Keys that there are not are passed over: a
+    /// Adds the tokens within a transaction. Keys that there are not are passed over: a
     /// count may come late. What is said to be of tomorrow counts for today, so that a clock that is ahead fills no
     /// days to come.
-    pub(crate) async fn add_key_usage_in(&self, tx: &mut SqliteConnection, used: &[Used]) -> Result<(), StoreError> {
+    async fn add_key_usage_in(&self, tx: &mut SqliteConnection, used: &[Used]) -> Result<(), StoreError> {
         let today = day_of(self.clock().now_s());
         for Used { key_id, tokens, at } in used {
             sqlx::query(
@@ -61,7 +73,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use domain::Clock;
+    use domain::{Clock, DAY_S};
     use service_kit::SecretKey;
 
     use super::*;
@@ -82,12 +94,12 @@ mod tests {
             let all = sqlx::query_as("SELECT day, tokens FROM key_usage ORDER BY day").fetch_all(store.readers());
             all.await.expect("read")
         };
-        store.add_key_usage(&[used(100, 5), used(99, 7), used(100, 6)]).await.expect("added");
+        store.add_key_usage("batch-1", &[used(100, 5), used(99, 7), used(100, 6)]).await.expect("added");
         assert_eq!(days().await, [(99, 7), (100, 11)]);
-        store.add_key_usage(&[used(59, 1), used(60, 2)]).await.expect("added");
+        store.add_key_usage("batch-2", &[used(59, 1), used(60, 2)]).await.expect("added");
         assert_eq!(days().await, [(60, 2), (99, 7), (100, 11)], "forty days are kept");
         clock.advance_ms(DAY_S * 1000);
-        store.add_key_usage(&[used(101, 3)]).await.expect("added");
+        store.add_key_usage("batch-3", &[used(101, 3)]).await.expect("added");
         assert_eq!(days().await, [(99, 7), (100, 11), (101, 3)]);
     }
 }

@@ -34,10 +34,12 @@ mod upgrade_tests;
 mod upsert;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use domain::Clock;
+use service_kit::files;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use tokio::sync::{Mutex, Notify};
 
@@ -46,14 +48,15 @@ use crate::vault::Vault;
 
 pub(crate) use agent_keys::{AgentKey, Limits, NewAgentKey, NewSecret};
 pub(crate) use audit::AuditEntry;
+pub use copy::Upgraded;
 pub(crate) use copy::copies;
 pub(crate) use credential::{
     Credential, Kind, Latch, LatchKind, NewCredential, Rest, RestKind, Secrets, Source, Upserted,
 };
 pub(crate) use credentials::RefreshedTokens;
-pub(crate) use error::{StoreError, cause};
-pub(crate) use intent::{Begun, Doubt, Intent, RefreshFailure, TokenHash};
-pub(crate) use key_usage::{DAY_S, Used, day_of};
+pub(crate) use error::{StoreError, cause, damage, is_full};
+pub(crate) use intent::{Begun, Doubt, Intent, RefreshFailure, TokenHash, UnderWay};
+pub(crate) use key_usage::Used;
 pub(crate) use open::{Keys, create, open};
 pub(crate) use quota::Window;
 pub(crate) use rekey::Rekeyed;
@@ -84,10 +87,16 @@ struct Inner {
     key_source: OnceLock<KeySource>,
     /// Held by whoever changes which key the vault seals with.
     changing: Mutex<()>,
+    /// What opening it has migrated.
+    upgraded: OnceLock<Upgraded>,
+    /// Something has failed since a write was last seen to succeed.
+    troubled: AtomicBool,
 }
 
-/// How long a successful write stands for the next check.
-const WRITTEN_LATELY: Duration = Duration::from_secs(1);
+/// How long a successful write stands for the next check, while the disk tells that it has room.
+const WRITTEN_LATELY: Duration = Duration::from_secs(30);
+/// Not more often than this is a database written for the sake of a check.
+const ASKED_LATELY: Duration = Duration::from_secs(1);
 
 impl Store {
     fn new(
@@ -100,9 +109,35 @@ impl Store {
     ) -> Self {
         let (changed, damaged, written) = (Notify::new(), OnceLock::new(), Mutex::new(None));
         let (key_source, changing) = (OnceLock::new(), Mutex::new(()));
-        let inner =
-            Inner { writer, readers, vault, path, clock, changed, database_id, damaged, written, key_source, changing };
+        let (upgraded, troubled) = (OnceLock::new(), AtomicBool::new(false));
+        let inner = Inner {
+            writer,
+            readers,
+            vault,
+            path,
+            clock,
+            changed,
+            database_id,
+            damaged,
+            written,
+            key_source,
+            changing,
+            upgraded,
+            troubled,
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    fn after(self, upgraded: Option<Upgraded>) -> Self {
+        if let Some(upgraded) = upgraded {
+            let _ = self.inner.upgraded.set(upgraded);
+        }
+        self
+    }
+
+    /// The migration that opening it brought, if one was due.
+    pub(crate) fn upgraded(&self) -> Option<&Upgraded> {
+        self.inner.upgraded.get()
     }
 
     /// The file.
@@ -132,6 +167,7 @@ impl Store {
     fn failed(&self) -> impl Fn(sqlx::Error) -> StoreError + '_ {
         |error| {
             let error = StoreError::database(&self.inner.path, &error);
+            self.inner.troubled.store(true, Ordering::Relaxed);
             if let StoreError::Damaged { cause, .. } = &error {
                 let _ = self.inner.damaged.set(cause.clone());
             }
@@ -145,7 +181,7 @@ impl Store {
             return Err(StoreError::Damaged { path: self.inner.path.display().to_string(), cause: cause.clone() });
         }
         let mut tx = self.inner.writer.begin_with("BEGIN IMMEDIATE").await.map_err(self.failed())?;
-        self.follow_key(&mut tx).await?;
+        self.follow_key(&mut tx).await.inspect_err(|_| self.inner.troubled.store(true, Ordering::Relaxed))?;
         Ok(tx)
     }
 
@@ -157,13 +193,22 @@ impl Store {
         tx.rollback().await.map_err(self.failed())
     }
 
-    /// Does the database take writes? A real one tells: what is not committed needs no room on a full disk. Not more
-    /// than once a second.
+    /// Does the database take writes? For whoever asks again and again: while nothing fails and the disk tells that it has
+    /// room, a write of the last half minute stands for the next one.
     pub(crate) async fn check(&self) -> Result<(), StoreError> {
-        let mut written = self.inner.written.lock().await;
-        if written.is_some_and(|at| at.elapsed() < WRITTEN_LATELY) && self.inner.damaged.get().is_none() {
+        let written = *self.inner.written.lock().await;
+        let failing = self.inner.troubled.load(Ordering::Relaxed) || self.inner.damaged.get().is_some();
+        let patience = if files::is_full(&self.inner.path) { ASKED_LATELY } else { WRITTEN_LATELY };
+        if !failing && written.is_some_and(|at| at.elapsed() < patience) {
             return Ok(());
         }
+        self.check_now().await
+    }
+
+    /// Does the database take writes? A real one tells: what is not committed needs no room on a full disk.
+    pub(crate) async fn check_now(&self) -> Result<(), StoreError> {
+        let mut written = self.inner.written.lock().await;
+        self.inner.troubled.store(false, Ordering::Relaxed);
         self.note_check().await?;
         *written = Some(Instant::now());
         Ok(())

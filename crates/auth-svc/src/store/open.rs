@@ -3,20 +3,21 @@
 //! A new database is made under another name and renamed when it is complete, so that a file under the right name is
 //! always a whole database, and whatever else stands there is damage to report, not a leftover to write over.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::Clock;
 use service_kit::SecretKey;
+use service_kit::files::{create_private, put_in_place, unwritten};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 
 use super::error::is_damage;
-use super::{Store, cause, copy, meta};
+use super::{Store, Upgraded, cause, copy, meta};
 use crate::error::BuildError;
 use crate::vault::{Place, Vault};
 
@@ -105,24 +106,20 @@ where
 {
     let failed = |cause: String| BuildError::Create { path: path.display().to_string(), cause };
     // Made by us, so that it is private from its first byte; SQLite gives its side files the same mode.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(unfinished);
-    file.map_err(|e| failed(e.to_string()))?;
-    let pool = writer(unfinished).await.map_err(|e| failed(cause(&e)))?;
+    drop(create_private(unfinished).map_err(|e| failed(unwritten(path, &e)))?);
+    let pool = writer(unfinished).await.map_err(|e| failed(cause(path, &e)))?;
     MIGRATIONS.run(&pool).await.map_err(|error| match error {
-        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => failed(cause(&e)),
+        MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => failed(cause(path, &e)),
         other => failed(other.to_string()),
     })?;
     let vault = Vault::new(key);
-    write_canary(&pool, &vault).await.map_err(failed)?;
-    let database_id = meta::database_id(&pool).await.map_err(|error| failed(cause(&error)))?;
+    write_canary(&pool, &vault, path).await.map_err(failed)?;
+    let database_id = meta::database_id(&pool).await.map_err(|error| failed(cause(path, &error)))?;
     let store = Store::new(pool.clone(), pool, vault, unfinished.to_owned(), clock, database_id);
     let filled = fill(&store).await;
     store.close().await;
     filled?;
-    fs::rename(unfinished, path).map_err(|e| failed(e.to_string()))?;
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // So that a power cut does not take the new name back.
-    fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| failed(e.to_string()))
+    put_in_place(unfinished, path).map_err(|e| failed(unwritten(path, &e)))
 }
 
 /// Removes a database that was not finished, with its side files.
@@ -132,47 +129,65 @@ fn remove(unfinished: &Path) {
     }
 }
 
-async fn write_canary(pool: &SqlitePool, vault: &Vault) -> Result<(), String> {
+async fn write_canary(pool: &SqlitePool, vault: &Vault, path: &Path) -> Result<(), String> {
     let sealed = vault.seal(CANARY, CANARY_TEXT).map_err(|e| e.to_string())?;
     sqlx::query("INSERT INTO vault_canary (id, key_id, sealed) VALUES (1, ?, ?)")
         .bind(vault.key_id())
         .bind(sealed)
         .execute(pool)
         .await
-        .map_err(|error| cause(&error))?;
+        .map_err(|error| cause(path, &error))?;
     Ok(())
 }
 
 /// Opens the database at `path`, which exists. If a change of keys was cut off, it is brought to its end here, as far as
 /// the database is concerned: `Store::key_id` tells which of the keys it has.
 pub(crate) async fn open(path: &Path, keys: Keys, clock: Clock) -> Result<Store, BuildError> {
+    let key_id = keys.current.id();
+    match open_whole(path, keys, clock).await {
+        Err(BuildError::Corrupt { path: name, cause, .. }) => {
+            let copy = copy::usable(path, newest_schema(), &key_id).await;
+            Err(BuildError::Corrupt { path: name, cause, copy })
+        }
+        opened => opened,
+    }
+}
+
+fn corrupt(path: &Path, cause: impl Into<String>) -> BuildError {
+    BuildError::Corrupt { path: path.display().to_string(), cause: cause.into(), copy: None }
+}
+
+/// The newest schema that this program knows.
+fn newest_schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+async fn open_whole(path: &Path, keys: Keys, clock: Clock) -> Result<Store, BuildError> {
     check_file(path)?;
-    let name = path.display().to_string();
-    let failed = |error: sqlx::Error| database_error(&name, &error);
+    let failed = |error: sqlx::Error| database_error(path, &error);
     let pool = writer(path).await.map_err(failed)?;
     // A torn file is found now and not in the middle of a call. The database is small: this takes milliseconds.
     let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&pool).await.map_err(failed)?;
     if verdict != "ok" {
-        return Err(BuildError::Corrupt { path: name, cause: verdict });
+        return Err(corrupt(path, verdict));
     }
     let vault = Vault::new(keys.current);
     let changing = keys.next.is_some();
     if let Some(next) = keys.next {
         vault.learn(next);
     }
-    check_canary(&pool, &vault, &name, &keys.source).await?;
+    check_canary(&pool, &vault, path, &keys.source).await?;
     let migrated = migrate(&pool, path, &vault.key_id()).await;
     if migrated.is_err() {
         // Whoever is told to move the file away must not race with this connection's end.
         pool.close().await;
     }
-    migrated?;
+    let upgraded = migrated?;
     let database_id = meta::database_id(&pool).await.map_err(failed)?;
     let readers = lasting(READERS).connect_with(options(path).pragma("query_only", "ON")).await.map_err(failed)?;
-    let store = Store::new(pool, readers, vault, path.to_owned(), clock, database_id);
+    let store = Store::new(pool, readers, vault, path.to_owned(), clock, database_id).after(upgraded);
     if changing {
-        let left = store.seal_leftovers().await;
-        left.map_err(|error| BuildError::Open { path: name, cause: error.to_string() })?;
+        store.seal_leftovers().await.map_err(|error| error.at_open(path))?;
     }
     Ok(store)
 }
@@ -187,7 +202,7 @@ fn check_file(path: &Path) -> Result<(), BuildError> {
     file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut head).map_err(unreadable)?;
     if head != MAGIC {
         let cause = if head.is_empty() { "it is empty" } else { "it is not a SQLite database" };
-        return Err(BuildError::Corrupt { path: name(), cause: cause.to_owned() });
+        return Err(corrupt(path, cause));
     }
     if mode & 0o077 != 0 && fs::set_permissions(path, Permissions::from_mode(0o600)).is_err() {
         tracing::warn!(path = %path.display(), "others can read the database file; run: chmod 600");
@@ -195,14 +210,13 @@ fn check_file(path: &Path) -> Result<(), BuildError> {
     Ok(())
 }
 
-async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &str, key_source: &str) -> Result<(), BuildError> {
+async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &Path, key_source: &str) -> Result<(), BuildError> {
     let failed = |error: sqlx::Error| database_error(path, &error);
     let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = 'vault_canary'")
         .fetch_one(pool)
         .await
         .map_err(failed)?;
-    let foreign =
-        || BuildError::Corrupt { path: path.to_owned(), cause: "it is not a Switchboard database".to_owned() };
+    let foreign = || corrupt(path, "it is not a Switchboard database");
     if tables == 0 {
         return Err(foreign());
     }
@@ -215,7 +229,7 @@ async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &str, key_source: 
     let sealed: Vec<u8> = row.try_get("sealed").map_err(failed)?;
     if !vault.switch_to(&key_id) {
         return Err(BuildError::WrongKey {
-            path: path.to_owned(),
+            path: path.display().to_string(),
             database_key: key_id,
             key_source: key_source.to_owned(),
             key: vault.key_id(),
@@ -223,34 +237,33 @@ async fn check_canary(pool: &SqlitePool, vault: &Vault, path: &str, key_source: 
     }
     match vault.open(CANARY, &sealed) {
         Ok(_) => Ok(()),
-        Err(e) => Err(BuildError::Corrupt { path: path.to_owned(), cause: format!("its test row: {e}") }),
+        Err(e) => Err(corrupt(path, format!("its test row: {e}"))),
     }
 }
 
-async fn migrate(pool: &SqlitePool, path: &Path, key_id: &str) -> Result<(), BuildError> {
-    let name = path.display().to_string();
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+async fn migrate(pool: &SqlitePool, path: &Path, key_id: &str) -> Result<Option<Upgraded>, BuildError> {
+    let known = newest_schema();
     let present: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations ORDER BY version DESC")
         .fetch_all(pool)
         .await
-        .map_err(|error| database_error(&name, &error))?;
+        .map_err(|error| database_error(path, &error))?;
     let unknown = |version: &i64| MIGRATIONS.iter().all(|migration| migration.version != *version);
     if let Some(version) = present.into_iter().find(unknown) {
-        let way_back = copy::way_back(path, known, key_id).await;
-        return Err(BuildError::NewerSchema { path: name, version, known, way_back });
+        let copy = copy::usable(path, known, key_id).await;
+        return Err(BuildError::NewerSchema { path: path.display().to_string(), version, known, copy });
     }
-    copy::before_migration(pool, path, &MIGRATIONS).await?;
+    let upgraded = copy::before_migration(pool, path, &MIGRATIONS).await?;
     MIGRATIONS.run(pool).await.map_err(|error| match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_error(&name, &error),
-        other => BuildError::Corrupt { path: name, cause: other.to_string() },
-    })
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => database_error(path, &error),
+        other => corrupt(path, other.to_string()),
+    })?;
+    Ok(upgraded)
 }
 
 /// Damage is told from everything else: what is damaged needs a backup, the rest needs a working disk.
-pub(super) fn database_error(path: &str, error: &sqlx::Error) -> BuildError {
-    let cause = cause(error);
-    let path = path.to_owned();
-    if is_damage(&cause) { BuildError::Corrupt { path, cause } } else { BuildError::Open { path, cause } }
+pub(super) fn database_error(path: &Path, error: &sqlx::Error) -> BuildError {
+    let cause = cause(path, error);
+    if is_damage(&cause) { corrupt(path, cause) } else { BuildError::Open { path: path.display().to_string(), cause } }
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

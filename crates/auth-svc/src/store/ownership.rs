@@ -140,6 +140,19 @@ impl Store {
         Ok(changed == 1)
     }
 
+    /// Undoes [`Self::give_up`]: the credential is not forgotten after all, and is refreshed here again.
+    pub(crate) async fn take_up(&self, id: &str) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE credentials SET exported_at = NULL WHERE id = ?")
+            .bind(id)
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?;
+        tx.commit().await.map_err(self.failed())?;
+        self.changed().notify_one();
+        Ok(())
+    }
+
     /// The unknown fields of the other program's file that were imported with a credential; `null` where there are none,
     /// or where they do not open.
     pub(crate) async fn extra(&self, id: &str) -> Result<serde_json::Value, StoreError> {

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, Sqlite, Transaction};
 
 use super::intent::held;
-use super::tables::{SEALED, Sealed};
+use super::tables::{CREDENTIALS, SEALED, Sealed};
 use super::{Store, StoreError};
 use crate::fail_point::fail_point;
 use crate::vault::{Place, key_of};
@@ -32,6 +32,23 @@ pub(crate) struct Rekeyed {
     pub(crate) new: String,
     /// Values that were sealed anew, without the canary.
     pub(crate) values: i32,
+}
+
+/// What was sealed anew.
+#[derive(Debug, Default)]
+struct Anew {
+    /// Number of values, without the canary.
+    values: i32,
+    /// What could not be opened, and stays as it is.
+    damaged: Vec<Damaged>,
+}
+
+/// Where a value stands that no key at hand opens.
+#[derive(Debug)]
+struct Damaged {
+    table: &'static str,
+    row: String,
+    column: &'static str,
 }
 
 impl Store {
@@ -65,16 +82,49 @@ impl Store {
         let sealed = self.seal_all(&mut tx, &new_id).await;
         fail_point("rekey-before-commit");
         let done = match sealed {
-            Ok(values) => tx.commit().await.map(|()| values).map_err(self.failed()),
+            Ok(sealed) if sealed.damaged.is_empty() => {
+                tx.commit().await.map(|()| sealed.values).map_err(self.failed()).map_err(Failure::from)
+            }
+            Ok(sealed) => {
+                let refused = self.left_behind(&mut tx, &sealed.damaged).await;
+                let _ = tx.rollback().await;
+                Err(refused)
+            }
             Err(error) => {
                 let _ = tx.rollback().await;
-                Err(error)
+                Err(error.into())
             }
         };
         if done.is_err() {
             self.follow_canary().await;
         }
         Ok(Rekeyed { old, new: new_id, values: done? })
+    }
+
+    /// Why the key stays: with the old one goes the last chance of what could not be opened.
+    async fn left_behind(&self, tx: &mut Transaction<'_, Sqlite>, damaged: &[Damaged]) -> Failure {
+        let mut names: Vec<String> = Vec::new();
+        for one in damaged {
+            let label: Result<Option<String>, _> = sqlx::query_scalar("SELECT label FROM credentials WHERE id = ?")
+                .bind(&one.row)
+                .fetch_optional(&mut **tx)
+                .await;
+            names.push(match label {
+                Ok(Some(label)) if one.table == CREDENTIALS.name => {
+                    format!("the {} of credential {label}", one.column.replace('_', " "))
+                }
+                _ => format!("{} of {} {}", one.column, one.table, one.row),
+            });
+        }
+        let message = format!(
+            "the database key is not changed: what is stored as {} is damaged or of another key, and without the present \
+             key nothing could open it any more",
+            names.join(" and ")
+        );
+        Failure::new(Reason::StoreUnavailable, service::AUTH, message).next_step(
+            "nothing was changed. Log in or import again, which replaces what is damaged, or `switchboard credentials remove \
+             LABEL`; then try again",
+        )
     }
 
     /// The writer, at a moment at which no process refreshes.
@@ -120,9 +170,13 @@ impl Store {
     /// Seals anew with the present key what another key that the vault knows has sealed. Gives the number of values.
     pub(crate) async fn seal_leftovers(&self) -> Result<i32, StoreError> {
         let mut tx = self.write().await?;
-        let values = self.seal_all(&mut tx, &self.key_id()).await?;
+        let sealed = self.seal_all(&mut tx, &self.key_id()).await?;
         tx.commit().await.map_err(self.failed())?;
-        Ok(values)
+        for Damaged { table, row, column } in &sealed.damaged {
+            // It could not be opened before either, and is shown as such.
+            tracing::warn!(table, row, column, "a damaged value is left as it is");
+        }
+        Ok(sealed.values)
     }
 
     /// Takes what the old key has sealed out of the write-ahead log. A reader may hold it for the moment: then it goes
@@ -145,11 +199,11 @@ impl Store {
         }
     }
 
-    async fn seal_all(&self, tx: &mut Transaction<'_, Sqlite>, key_id: &str) -> Result<i32, StoreError> {
-        let mut values = 0;
+    async fn seal_all(&self, tx: &mut Transaction<'_, Sqlite>, key_id: &str) -> Result<Anew, StoreError> {
+        let mut sealed = Anew::default();
         for one in SEALED {
             let canary = one.table == "vault_canary";
-            let changed = self.seal_column(tx, one, key_id).await?;
+            let changed = self.seal_column(tx, one, key_id, &mut sealed.damaged).await?;
             if canary {
                 sqlx::query("UPDATE vault_canary SET key_id = ?")
                     .bind(key_id)
@@ -157,10 +211,10 @@ impl Store {
                     .await
                     .map_err(self.failed())?;
             } else {
-                values += changed;
+                sealed.values += changed;
             }
         }
-        Ok(values)
+        Ok(sealed)
     }
 
     async fn seal_column(
@@ -168,6 +222,7 @@ impl Store {
         tx: &mut Transaction<'_, Sqlite>,
         one: &Sealed,
         key_id: &str,
+        damaged: &mut Vec<Damaged>,
     ) -> Result<i32, StoreError> {
         let Sealed { table, row, column } = *one;
         let all = format!("SELECT {row} AS place, {column} AS sealed FROM {table} WHERE {column} IS NOT NULL");
@@ -180,13 +235,9 @@ impl Store {
                 continue;
             }
             let place = Place { table, row: &id, column };
-            let plain = match self.vault().open(place, &sealed) {
-                Ok(plain) => plain,
-                Err(error) => {
-                    // It could not be opened before either, and is shown as such.
-                    tracing::warn!(table, row = %id, column, %error, "a damaged value is left as it is");
-                    continue;
-                }
+            let Ok(plain) = self.vault().open(place, &sealed) else {
+                damaged.push(Damaged { table, row: id, column });
+                continue;
             };
             let vault = |cause| StoreError::Vault {
                 path: self.path().display().to_string(),
@@ -216,6 +267,32 @@ mod tests {
     use crate::keys::{KeyRequest, mint};
     use crate::store::{Kind, NewCredential, Secrets, Source, create};
 
+    fn with_refresh(access: &str, refresh: &str) -> Secrets {
+        Secrets::Present { access: Some(access.into()), refresh: Some(refresh.into()), id_token: None, api_key: None }
+    }
+
+    fn login(account: &str, access: &str) -> NewCredential {
+        NewCredential {
+            label: account.into(),
+            provider: "openai-codex".into(),
+            kind: Kind::OAuth,
+            issuer: None,
+            client_id: None,
+            account_id: Some(account.into()),
+            email: None,
+            plan: None,
+            user_id: None,
+            fedramp: false,
+            source: Source::Login,
+            secrets: with_refresh(access, account),
+            extra: serde_json::Value::Null,
+            access_expires_at: None,
+            last_refresh: None,
+            borrowed: false,
+            profile: None,
+        }
+    }
+
     #[tokio::test]
     async fn nothing_under_the_old_key_is_left_in_the_files() {
         let dir = tempfile::tempdir().expect("tempdir");
@@ -223,30 +300,7 @@ mod tests {
         let store = create(&path, key.clone(), Clock::manual(0), async |_| Ok(())).await.expect("made");
         let long = "token".repeat(4000);
         for account in ["a", "b", "c"] {
-            let new = NewCredential {
-                label: account.into(),
-                provider: "openai-codex".into(),
-                kind: Kind::OAuth,
-                issuer: None,
-                client_id: None,
-                account_id: Some(account.into()),
-                email: None,
-                plan: None,
-                user_id: None,
-                fedramp: false,
-                source: Source::Login,
-                secrets: Secrets::Present {
-                    access: Some(long.as_str().into()),
-                    refresh: Some(account.into()),
-                    id_token: None,
-                    api_key: None,
-                },
-                extra: serde_json::Value::Null,
-                access_expires_at: None,
-                last_refresh: None,
-                borrowed: false,
-                profile: None,
-            };
+            let new = login(account, &long);
             store.upsert_credential(&new, false).await.expect("stored");
         }
         let removed = store.credential_by_label("c").await.expect("read").expect("there").id;
@@ -261,5 +315,44 @@ mod tests {
             let found = bytes.windows(16).any(|window| window == key.id().as_bytes());
             assert!(!found, "{}", file.display());
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_does_not_go_while_it_may_be_the_last_chance_of_a_value() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (path, key) = (dir.path().join("t.db"), SecretKey::generate().expect("random"));
+        let store = create(&path, key.clone(), Clock::manual(0), async |_| Ok(())).await.expect("made");
+        store.upsert_credential(&login("main", "token"), false).await.expect("stored");
+        let damage = "UPDATE credentials SET refresh_token = substr(refresh_token, 1, 40)";
+        sqlx::query(damage).execute(&store.inner.writer).await.expect("damaged");
+        let refused = store.change_key(&SecretKey::generate().expect("random")).await.expect_err("refused");
+        assert!(refused.message.contains("the refresh token of credential main is damaged"), "{refused}");
+        assert!(refused.next_step.contains("credentials remove"), "{}", refused.next_step);
+        assert_eq!(store.key_id(), key.id(), "the old key is in force");
+        let id = store.credential_by_label("main").await.expect("read").expect("there").id;
+        store.remove_credential(&id).await.expect("removed");
+        store.change_key(&SecretKey::generate().expect("random")).await.expect("changed");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_may_not_grow_loses_nothing_and_heals() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (path, key) = (dir.path().join("t.db"), SecretKey::generate().expect("random"));
+        let store = create(&path, key, Clock::manual(0), async |_| Ok(())).await.expect("made");
+        store.upsert_credential(&login("main", "token"), false).await.expect("stored");
+        let grow = async |pages: &'static str| sqlx::query(pages).execute(&store.inner.writer).await.expect("set");
+        // SQLite takes the present size for a limit below it.
+        grow("PRAGMA max_page_count = 1").await;
+        let large = login("large", &"token".repeat(20_000));
+        let refused = Failure::from(store.upsert_credential(&large, false).await.expect_err("refused"));
+        assert_eq!(refused.reason, Reason::StoreUnavailable);
+        assert!(
+            refused.message.contains("it may not grow") && !refused.message.contains("disk is full ("),
+            "{refused}"
+        );
+        assert!(store.credential_by_label("main").await.expect("read").is_some());
+        grow("PRAGMA max_page_count = 1000000").await;
+        store.upsert_credential(&large, false).await.expect("stored");
+        store.check().await.expect("it takes writes");
     }
 }

@@ -1,9 +1,11 @@
 //! Between rows and credentials.
 
+use std::str::FromStr;
+
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{FromRow, Sqlite, Transaction};
 
-use super::credential::{Credential, Latch, Rest, Secrets};
+use super::credential::{Credential, Kind, Latch, Rest, Secrets, Source};
 use super::intent::{Failing, IntentRow, RefreshRecord, TokenHash};
 use super::{Store, StoreError};
 use crate::vault::{Place, VaultError};
@@ -33,7 +35,8 @@ pub(super) struct CredentialRow {
     source: String,
     profile: Option<String>,
     borrowed: bool,
-    version: i32,
+    // Whole, as SQLite has it: one that is out of range is one broken credential, and not a list that cannot be read.
+    version: i64,
     access_token: Option<Vec<u8>>,
     refresh_token: Option<Vec<u8>>,
     id_token: Option<Vec<u8>>,
@@ -41,9 +44,9 @@ pub(super) struct CredentialRow {
     undecryptable: Option<String>,
     access_expires_at: Option<i64>,
     last_refresh: Option<i64>,
-    recovery_version: Option<i32>,
+    recovery_version: Option<i64>,
     latch: Option<String>,
-    latch_version: Option<i32>,
+    latch_version: Option<i64>,
     latch_detail: Option<String>,
     unconfirmed: bool,
     rests: String,
@@ -86,13 +89,54 @@ fn refresh_record(
     token: Option<&SecretString>,
     now_ms: i64,
 ) -> Result<RefreshRecord, serde_json::Error> {
-    let failing: Option<(i32, i64, u32, String, i64)> = row.failing.as_deref().map(serde_json::from_str).transpose()?;
+    let failing: Option<(i64, i64, u32, String, i64)> = row.failing.as_deref().map(serde_json::from_str).transpose()?;
     let failing = failing.filter(|(version, ..)| *version == row.version);
     let intent = row.intent.as_deref().map(IntentRow::from_json).transpose()?;
+    let spent = token.map(TokenHash::of);
     Ok(RefreshRecord {
+        under_way: intent.as_ref().zip(spent).and_then(|(intent, token)| intent.under_way(token, now_ms)),
         failing: failing.map(|(_, since_ms, failures, cause, next_ms)| Failing { since_ms, failures, cause, next_ms }),
-        doubt: intent.zip(token).and_then(|(intent, token)| intent.doubt(TokenHash::of(token), now_ms)),
+        doubt: intent.zip(spent).and_then(|(intent, token)| intent.doubt(token, now_ms)),
     })
+}
+
+/// What of a row this build cannot read, in words.
+#[derive(Default)]
+struct Unread(Vec<String>);
+
+impl Unread {
+    fn name<T: FromStr>(&mut self, column: &str, name: &str) -> Option<T> {
+        let known = name.parse().ok();
+        if known.is_none() {
+            self.0.push(format!("its {column} is {name:?}, which is not known here"));
+        }
+        known
+    }
+
+    /// The version. In the place of one that cannot be stands one that no latch or record is of, and from which a new
+    /// login can count on.
+    fn version(&mut self, version: i64) -> i32 {
+        i32::try_from(version).unwrap_or_else(|_| {
+            self.0.push("its version is out of range".to_owned());
+            1_000_000_000
+        })
+    }
+
+    fn json<T: Default>(&mut self, what: &str, read: Result<T, serde_json::Error>) -> T {
+        read.unwrap_or_else(|error| {
+            self.0.push(format!("its {what}: {error}"));
+            T::default()
+        })
+    }
+
+    /// The secrets of the row: none that can be used, if it cannot be read whole. Nobody knows what it should say.
+    fn over(self, secrets: Secrets) -> Secrets {
+        if self.0.is_empty() {
+            return secrets;
+        }
+        let detail = format!("its row cannot be read: {}; log in or import it again", self.0.join(", "));
+        Secrets::Undecryptable { detail }
+    }
 }
 
 impl Store {
@@ -148,29 +192,26 @@ impl Store {
         sealed.into_iter().flatten().any(|sealed| self.vault().is_foreign(sealed))
     }
 
-    /// A credential from its row. Secrets that do not open are an undecryptable credential, not an error.
-    pub(super) fn credential(&self, row: CredentialRow) -> Result<Credential, StoreError> {
+    /// A credential from its row. One whose secrets do not open, or whose row cannot be read whole, is one that cannot
+    /// be used and says why: not an error, which would take the others away with it.
+    pub(super) fn credential(&self, row: CredentialRow) -> Credential {
+        let mut unread = Unread::default();
+        let latched = row.latch.as_deref().filter(|_| row.latch_version == Some(row.version));
+        let latch = latched.and_then(|kind| unread.name("latch", kind));
+        let latch = latch.map(|kind| Latch { kind, detail: row.latch_detail.clone().unwrap_or_default() });
+        let kind = unread.name("kind", &row.kind).unwrap_or(Kind::OAuth);
+        let source = unread.name("source", &row.source).unwrap_or(Source::Login);
+        let version = unread.version(row.version);
+        let rests = unread.json("rests", rests(&row.rests));
         let secrets = match &row.undecryptable {
             Some(detail) => Secrets::Undecryptable { detail: detail.clone() },
             None => self.open_secrets(&row).unwrap_or_else(|detail| Secrets::Undecryptable { detail }),
         };
-        let broken = |cause: String| StoreError::Database {
-            path: self.path().display().to_string(),
-            cause: format!("credential {}: {cause}", row.label),
-        };
-        let latch = match &row.latch {
-            Some(kind) if row.latch_version == Some(row.version) => Some(Latch {
-                kind: kind.parse().map_err(broken)?,
-                detail: row.latch_detail.clone().unwrap_or_default(),
-            }),
-            _ => None,
-        };
-        let rests = rests(&row.rests).map_err(|error| broken(error.to_string()))?;
         let refresh = refresh_record(&row, secrets.refresh(), self.clock().now_ms());
-        let refresh = refresh.map_err(|error| broken(error.to_string()))?;
-        Ok(Credential {
-            kind: row.kind.parse().map_err(broken)?,
-            source: row.source.parse().map_err(broken)?,
+        let refresh = unread.json("refresh record", refresh);
+        Credential {
+            kind,
+            source,
             id: row.id,
             label: row.label,
             provider: row.provider,
@@ -183,17 +224,17 @@ impl Store {
             fedramp: row.fedramp,
             profile: row.profile,
             borrowed: row.borrowed,
-            version: row.version,
+            version,
             access_expires_at: row.access_expires_at,
             last_refresh: row.last_refresh,
-            recovery_version: row.recovery_version,
+            recovery_version: row.recovery_version.and_then(|version| i32::try_from(version).ok()),
             latch,
             rests,
             refresh,
-            secrets,
+            secrets: unread.over(secrets),
             exported_at: row.exported_at,
             unconfirmed: row.unconfirmed,
-        })
+        }
     }
 
     fn open_secrets(&self, row: &CredentialRow) -> Result<Secrets, String> {
@@ -205,3 +246,6 @@ impl Store {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

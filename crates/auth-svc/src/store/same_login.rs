@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use secrecy::ExposeSecret;
 
-use super::credential::{Credential, Kind, LatchKind, NewCredential, Secrets, Source, equal};
+use super::credential::{Credential, Kind, NewCredential, Secrets, Source, equal};
 use crate::jwt::unverified_claims;
 
 /// The credential that is the same login as `new`.
@@ -146,9 +146,9 @@ pub(super) fn stays_unconfirmed(old: &Credential, new: &NewCredential) -> bool {
 /// True if `new` is lent and `old` is ours, with a refresh token that works as far as we know: what is lent is good for
 /// days, and nobody would refresh the login here from then on.
 pub(super) fn stays_ours(old: &Credential, new: &NewCredential) -> bool {
-    let is_dead = old.latch.as_ref().is_some_and(|latch| latch.kind == LatchKind::NeedsLogin);
+    let is_dead = old.refused().is_some();
     let is_ours = !old.borrowed && old.exported_at.is_none() && old.secrets.refresh().is_some();
-    new.borrowed && is_ours && !is_dead
+    new.borrowed && matches!(new.secrets, Secrets::Present { .. }) && is_ours && !is_dead
 }
 
 /// True if what is here is newer than `new`, or works where `new` does not. That a token is spent, which proves it, is

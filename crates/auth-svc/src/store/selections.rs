@@ -146,7 +146,10 @@ impl Store {
                 .await
                 .map_err(self.failed())?;
         if let Some(unknown) = labels.iter().find(|label| !current.contains(label)) {
-            let message = format!("provider {provider} has no credential {unknown:?}; it has: {}", current.join(", "));
+            let message = match current.as_slice() {
+                [] => format!("there is no credential of provider {provider:?}"),
+                all => format!("provider {provider} has no credential {unknown:?}; it has {}", all.join(", ")),
+            };
             return Err(StoreError::NotFound(message));
         }
         let rest = current.iter().filter(|label| !labels.contains(label));

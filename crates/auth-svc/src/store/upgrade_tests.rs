@@ -1,5 +1,7 @@
 //! A database of the first version, and one of a later version than this.
 
+mod rows;
+
 use std::borrow::Cow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,11 +23,16 @@ async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.expect("connected")
 }
 
-/// The database as the first version made it: its schema, its canary, and one login.
+/// The database as the first version made it.
 async fn first_version(path: &Path, key: &SecretKey) {
+    of_version(path, key, 1).await;
+}
+
+/// The database as a program of this schema version made it: its schema, its canary, and one login.
+async fn of_version(path: &Path, key: &SecretKey, version: i64) {
     let mut connection = connect(path).await;
     let mut first = Migrator::DEFAULT;
-    first.migrations = Cow::Owned(MIGRATIONS.iter().take(1).cloned().collect());
+    first.migrations = Cow::Owned(MIGRATIONS.iter().filter(|known| known.version <= version).cloned().collect());
     first.run(&mut connection).await.expect("made");
     let vault = Vault::new(key.clone());
     sqlx::query("INSERT INTO vault_canary (id, key_id, sealed) VALUES (1, ?, ?)")
@@ -79,6 +86,8 @@ async fn a_database_of_the_first_version_is_copied_and_goes_on() {
     }
     let store = start(&path, &key).await.expect("opened");
     works(&store).await;
+    let (from, to) = store.upgraded().map(|done| (done.from, done.to)).expect("it was upgraded");
+    assert_eq!((from, to), (1, newest()));
     store.close().await;
     let found: Vec<i64> = copies(&path).into_iter().map(|(version, _)| version).collect();
     assert_eq!(found, [newest(), -1, -2]);
@@ -132,24 +141,31 @@ async fn an_older_program_says_the_way_back_and_it_works() {
     .expect("written");
     connection.close().await.expect("closed");
 
-    let refused = start(&path, &key).await.expect_err("refused").to_string();
+    let told = |error: BuildError| format!("{error}\n{}", error.next_step("switchboard --data-dir D"));
+    let refused = told(start(&path, &key).await.expect_err("refused"));
     let known = newest().to_string();
-    for part in ["schema version 9999", known.as_str(), "switchboard backup FILE", "switchboard restore FILE"] {
+    let steps = ["switchboard --data-dir D backup ~/", "switchboard --data-dir D restore ~/"];
+    for part in ["schema version 9999", known.as_str()].into_iter().chain(steps) {
         assert!(refused.contains(part), "{part}: {refused}");
     }
     // The commands that are printed for the copy are carried out as they are.
-    let (_, last) = refused.split_once("Or go back").expect("the way with the copy");
-    let commands: Vec<&str> = last.lines().skip(1).map(str::trim).filter(|line| *line != "switchboard up").collect();
+    let (_, last) = refused.split_once("or go back").expect("the way with the copy");
+    let commands: Vec<&str> =
+        last.lines().filter(|line| line.starts_with("  ") && !line.ends_with("D up")).map(str::trim).collect();
     assert_eq!(commands.len(), 2, "{refused}");
     std::fs::write(format!("{}-wal", path.display()), "left by a kill").expect("written");
     for command in commands {
         assert!(Command::new("sh").args(["-c", command]).status().expect("run").success(), "{command}");
     }
-    works(&start(&path, &key).await.expect("opened")).await;
-    assert!(!newer.exists() && dir.path().join("switchboard.db.newer-wal").exists());
+    let store = start(&path, &key).await.expect("opened");
+    works(&store).await;
+    assert_eq!(store.upgraded(), None, "the copy is of this very schema");
+    assert!(newer.exists() && dir.path().join("switchboard.db.set-aside-wal").exists());
+    store.close().await;
+    std::fs::remove_file(&newer).expect("removed");
 
     // A copy under a key that is gone is not named.
-    std::fs::rename(dir.path().join("switchboard.db.newer"), &path).expect("renamed");
+    std::fs::rename(dir.path().join("switchboard.db.set-aside"), &path).expect("renamed");
     for side in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{side}", path.display()));
     }
@@ -158,8 +174,8 @@ async fn an_older_program_says_the_way_back_and_it_works() {
     for (_, copy) in copies(&path).into_iter().skip(1) {
         std::fs::remove_file(copy).expect("removed");
     }
-    let refused = start(&path, &key).await.expect_err("refused").to_string();
-    assert!(!refused.contains("Or go back") && refused.contains("switchboard backup FILE"), "{refused}");
+    let refused = told(start(&path, &key).await.expect_err("refused"));
+    assert!(!refused.contains("or go back") && refused.contains("D backup"), "{refused}");
 }
 
 /// A database as it was before selections, with its rests, and with an order where `ordered`.

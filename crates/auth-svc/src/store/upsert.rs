@@ -28,7 +28,7 @@ impl Intake<'_> {
     pub(crate) async fn take(&mut self, new: &NewCredential) -> Result<(String, Upserted), StoreError> {
         let known = self.credentials().await?;
         if let Some(old) = self.spent(&known, new).await? {
-            let what = if stays_ours(old, new) { Upserted::KeptOwned } else { Upserted::KeptNewer };
+            let what = if stays_ours(old, new) { Upserted::KeptOwned } else { Upserted::KeptSpent };
             return Ok((old.label.clone(), what));
         }
         let (store, tx) = (self.store, &mut self.tx);

@@ -5,7 +5,7 @@ use domain::{CandidateReason, Reason};
 use proto::auth::v1 as pb;
 use service_kit::{failure_from_proto, failure_from_status};
 
-use crate::support::{Rig, codex, expired};
+use crate::support::{Peer, Rig, codex, expired};
 
 #[tokio::test]
 async fn nothing_stored_says_how_to_begin() {
@@ -199,7 +199,87 @@ async fn what_the_edge_or_the_upstream_does_says_nothing_about_a_credential() {
     peer.report(&old, "CREDENTIAL_REJECTED", None).await;
     assert_eq!(peer.bound().await, bound);
     peer.report(&bound, "CREDENTIAL_REJECTED", None).await;
+    let newer = peer.bound().await;
+    assert_eq!(newer.version, 2, "a version that no refresh was tried for is refreshed once");
+    peer.report(&newer, "CREDENTIAL_REJECTED", None).await;
     assert_eq!(peer.refused().await.reason, Reason::CredentialRejected);
+}
+
+/// A gateway tells of a quota that it heard of just now: the token works.
+async fn worked(rig: &Rig, peer: &Peer, id: &str) {
+    let window = proto::common::v1::QuotaWindow {
+        limit: "codex".into(),
+        window_seconds: 18_000,
+        used_percent: 1.0,
+        ..Default::default()
+    };
+    let usage = pb::CredentialUsage {
+        credential_id: id.to_owned(),
+        observed_at: rig.clock.now_ms() as f64 / 1000.0,
+        windows: vec![window],
+        ..Default::default()
+    };
+    let batch_id = format!("{}", rig.clock.now_ms());
+    let batch = pb::ReportUsageRequest { batch_id, credentials: vec![usage], ..Default::default() };
+    peer.binding().report_usage(batch).await.expect("taken");
+}
+
+#[tokio::test]
+async fn a_version_that_has_worked_is_refreshed_when_it_is_rejected_later() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    rig.import(&peer, SeedLogin::account("acct"), "main").await;
+    let id = peer.bound().await.credential_id;
+    let mut version = 1;
+    for wait_ms in [2_000, 61_000, 3_600_000] {
+        let recovered = peer.bind(Some((&id, version))).await.bound.expect("refreshed");
+        assert_eq!(recovered.version, version + 1);
+        version = recovered.version;
+        rig.clock.advance_ms(wait_ms);
+        if wait_ms < 60_000 {
+            worked(&rig, &peer, &id).await;
+        }
+    }
+    assert_eq!(rig.sim.state().token_requests().len(), 3, "once for each version");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_login_is_no_dead_end() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    rig.import(&peer, SeedLogin::account("acct"), "main").await;
+    let id = peer.bound().await.credential_id;
+    let _ = peer.bind(Some((&id, 1))).await.bound.expect("refreshed");
+    let refused = failure_from_proto(&peer.bind(Some((&id, 2))).await.failure.expect("latched"));
+    assert_eq!(refused.reason, Reason::CredentialRejected);
+    assert!(refused.next_step.contains("`switchboard credentials refresh main`"), "{}", refused.next_step);
+    let shown = peer.list().await.remove(0);
+    let again = rig.clock.now_s() + 3600;
+    assert_eq!((shown.state.as_str(), shown.next_refresh), ("needs_login", Some(again as f64)), "{shown:?}");
+    for _ in 0..3 {
+        rig.clock.advance_ms(1_000_000);
+        assert_eq!(peer.refused().await.reason, Reason::CredentialRejected, "it rests");
+    }
+    assert_eq!(rig.sim.state().token_requests().len(), 1);
+    rig.clock.advance_ms(600_000);
+    let healed = peer.bound().await;
+    assert_eq!((healed.version, rig.sim.state().token_requests().len()), (3, 2));
+    // The upstream rejects this one as well: no storm.
+    assert_eq!(peer.bind(Some((&id, 3))).await.failure.expect("latched").reason, "CREDENTIAL_REJECTED");
+    assert_eq!(rig.sim.state().token_requests().len(), 2);
+    // Nobody has to call for it.
+    peer.service.keep_fresh();
+    rig.clock.advance_ms(3_700_000 + 60_000);
+    for _ in 0..600 {
+        if peer.list().await[0].version == 4 {
+            break;
+        }
+        // What is overdue when it is first seen is put off by up to a minute.
+        rig.clock.advance_ms(1_000);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!((peer.list().await[0].version, peer.list().await[0].state.as_str()), (4, "ready"));
+    peer.service.shutdown().await;
 }
 
 #[tokio::test]

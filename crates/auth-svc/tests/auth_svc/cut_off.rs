@@ -71,6 +71,7 @@ async fn an_export_that_nobody_waits_for_is_recorded_and_can_be_had_again() {
     }
     assert_eq!(outcomes(&peer, "credential.export").await, ["ok"]);
     let _ = refresh.await.expect("ended");
+    let request = pb::ExportCredentialsRequest { again: true, ..request };
     let again = peer.credentials().export_credentials(request).await.expect("exported").into_inner();
     let text = String::from_utf8(again.files[0].content.to_vec()).expect("text");
     assert!(text.contains("refresh_token") && !text.contains(&login.refresh_token), "the current tokens");

@@ -73,7 +73,12 @@ async fn codex_cli_goes_on_with_the_current_tokens_and_we_do_not() {
     }
     like["last_refresh"] = auth["last_refresh"].clone();
     assert_eq!(like.to_string(), auth.to_string(), "nothing else has changed, the order of fields included");
-    assert_eq!(export(&peer, request).await.expect("again").files, answer.files, "the same tokens once more");
+    let refused = export(&peer, request.clone()).await.expect("said");
+    assert!(refused.files.is_empty() && refused.credentials[0].detail.contains("--again"), "{refused:?}");
+    let again = pb::ExportCredentialsRequest { again: true, ..request };
+    assert_eq!(export(&peer, again).await.expect("again").files, answer.files, "the same tokens once more");
+    let there = to_codex(answer.files.clone());
+    assert_eq!(export(&peer, there).await.expect("there").credentials[0].action, "exported", "they stand there");
 
     assert!(peer.list().await[0].exported_at.is_some());
     assert_eq!(peer.bound().await.credential, "main", "used while it lives");
@@ -94,7 +99,7 @@ async fn codex_cli_goes_on_with_the_current_tokens_and_we_do_not() {
     assert_eq!(peer.list().await[0].exported_at, None);
     assert!(refresh(&peer, "main").await.failure.is_none());
     let outcomes: Vec<_> = peer.acts("credential.export").await.into_iter().map(|entry| entry.1).collect();
-    assert_eq!(outcomes, ["", "main", "main"], "newest first");
+    assert_eq!(outcomes, ["", "main", "main", "", "main"], "newest first");
 }
 
 #[tokio::test]
@@ -240,6 +245,7 @@ async fn sidecars_stay_sidecars() {
         format: "openclaw".into(),
         files,
         secret_seed: seed.map(seed_file),
+        again: true,
         ..Default::default()
     };
     let answer = export(&peer, request(vec![profiles.clone(), file(SIDECAR, &plain)], None)).await.expect("exported");

@@ -63,13 +63,13 @@ async fn the_same_account_is_renewed_and_another_one_added() {
     };
     assert_eq!(log_in(None, account("a", "a@example.com")).await, "main");
     assert_eq!(log_in(None, account("a", "a@example.com")).await, "main");
-    assert_eq!(log_in(None, account("b", "b@example.com")).await, "b@example.com");
+    assert_eq!(log_in(None, account("b", "b@example.com")).await, "main-2");
     assert_eq!(log_in(Some("work"), account("c", "c@example.com")).await, "work");
     let labels: Vec<(String, i32)> = peer.list().await.into_iter().map(|c| (c.label, c.version)).collect();
-    assert_eq!(labels, [("main".into(), 2), ("b@example.com".into(), 1), ("work".into(), 1)]);
+    assert_eq!(labels, [("main".into(), 2), ("main-2".into(), 1), ("work".into(), 1)]);
     let recorded = peer.acts("login.complete").await;
     let subjects: Vec<&str> = recorded.iter().map(|(_, subject, _)| subject.as_str()).collect();
-    assert_eq!(subjects, ["work", "b@example.com", "main", "main"], "newest first");
+    assert_eq!(subjects, ["work", "main-2", "main", "main"], "newest first");
     assert!(recorded.iter().all(|(_, _, outcome)| outcome == "ok"), "{recorded:?}");
 }
 
@@ -103,6 +103,41 @@ async fn a_challenge_is_called_one() {
     let failure = failure_from_proto(&last.failure.expect("why"));
     assert_eq!(failure.reason, Reason::IdentityUnavailable);
     assert!(failure.message.contains("challenge page"), "{failure}");
+}
+
+#[tokio::test]
+async fn what_hinders_a_poll_is_told_and_passes() {
+    let rig = Rig::with(quick()).await;
+    let peer = rig.start().await;
+    let login = start(&peer, None).await;
+    rig.sim.state().set_token_scenario("*", Some("challenge".parse().expect("known")));
+    let request = pb::WatchLoginRequest { login_id: login.login_id };
+    let mut steps = peer.logins().watch_login(request).await.expect("followed").into_inner();
+    let first = steps.message().await.expect("a step").expect("a step");
+    assert!(first.state == "pending" && first.failure.is_none(), "{first:?}");
+    let notice = failure_from_proto(&first.notice.expect("why"));
+    assert!(notice.message.contains("challenge page"), "{notice}");
+    let step = steps.message().await.expect("a step").expect("it goes on");
+    assert!(step.state == "pending" && step.notice.is_none(), "told once: {step:?}");
+    rig.sim.state().set_token_scenario("*", None);
+    rig.sim.state().approve_device(&login.user_code).expect("approved");
+    loop {
+        let step = steps.message().await.expect("a step").expect("an outcome");
+        if step.state != "pending" {
+            assert_eq!(step.credential.as_deref(), Some("main"), "{step:?}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_busy_provider_says_how_long_to_wait() {
+    let rig = Rig::with(SimConfig { token_scenario: Some("rate_limit:30".parse().expect("known")), ..quick() }).await;
+    let peer = rig.start().await;
+    let request = pb::StartLoginRequest { provider: "openai-codex".into(), label: None, ..Default::default() };
+    let failure = failure_from_status(&peer.logins().start_login(request).await.expect_err("busy"), "auth-svc");
+    assert_eq!((failure.reason, failure.retry_after_seconds), (Reason::IdentityUnavailable, Some(30.0)), "{failure}");
+    assert!(failure.next_step.contains("wait 30 s") && !failure.next_step.contains("challenge"), "{failure:?}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use codex_sim::SeedLogin;
 use domain::Reason;
 use proto::auth::v1 as pb;
 use serde_json::json;
-use service_kit::{failure_from_proto, failure_from_status};
+use service_kit::failure_from_status;
 
 use crate::support::{Peer, Rig, expired};
 
@@ -25,7 +25,7 @@ async fn a_login_is_revoked_and_forgotten() {
     rig.import(&peer, SeedLogin::account("a"), "main").await;
     rig.import(&peer, SeedLogin::account("b"), "other").await;
     let done = logout(&peer, "main").await;
-    assert!(done.revoked && done.failure.is_none() && done.credential == "main", "{done:?}");
+    assert!(done.revoked && done.credential == "main", "{done:?}");
     let sent = revocations(&rig);
     assert_eq!((sent.len(), &sent[0]["token_type_hint"]), (1, &json!("refresh_token")));
     assert_eq!(sent[0]["client_id"], "app_EMoamEEZ73f0CkXaXp7hrann");
@@ -40,21 +40,26 @@ async fn a_login_is_revoked_and_forgotten() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_revoked_is_forgotten_and_said() {
+async fn what_cannot_be_revoked_stays_as_it_was() {
     let rig = Rig::new().await;
     let peer = rig.start().await;
     rig.import(&peer, SeedLogin::account("a"), "main").await;
-    for fault in ["server_error", "challenge", "html_ok"] {
-        rig.sim.state().set_token_scenario("*", None);
-        let _ = rig.import(&peer, SeedLogin::account(fault), fault).await;
+    for (fault, reason) in [("server_error", 500), ("challenge", 403), ("html_ok", 200)] {
         rig.sim.state().set_token_scenario("*", Some(fault.parse().expect("known")));
-        let done = logout(&peer, fault).await;
-        assert!(!done.revoked && done.note.contains("may live on") && done.note.contains("ChatGPT"), "{done:?}");
-        let failure = failure_from_proto(&done.failure.expect("why"));
-        assert_eq!(failure.reason, Reason::IdentityUnavailable, "{failure}");
+        let request = pb::LogoutRequest { credential: "main".into() };
+        let failure = failure_from_status(&peer.logins().logout(request).await.expect_err(fault), "auth-svc");
+        assert_eq!(failure.reason, Reason::IdentityUnavailable, "{reason} {failure}");
+        assert!(failure.message.contains("main is not logged out and stays as it was"), "{failure}");
+        for says in ["switchboard logout main", "credentials remove main", "Log out of all devices"] {
+            assert!(failure.next_step.contains(says), "{}", failure.next_step);
+        }
+        let kept = &peer.list().await[0];
+        assert!(kept.state == "ready" && kept.exported_at.is_none() && kept.next_refresh.is_some(), "{kept:?}");
     }
-    assert_eq!(peer.list().await.len(), 1);
-    assert!(rig.sim.state().stats().logins.iter().all(|login| login.alive));
+    rig.sim.state().set_token_scenario("*", None);
+    assert!(logout(&peer, "main").await.revoked, "it can be repeated");
+    assert!(peer.list().await.is_empty());
+    assert!(rig.sim.state().stats().logins.iter().all(|login| !login.alive));
 }
 
 #[tokio::test]
@@ -92,7 +97,7 @@ async fn what_is_not_ours_is_only_forgotten() {
         ("exported", "handed to"),
     ] {
         let done = logout(&peer, label).await;
-        assert!(!done.revoked && done.failure.is_none() && done.note.contains(says), "{done:?}");
+        assert!(!done.revoked && done.note.contains(says), "{done:?}");
     }
     assert!(revocations(&rig).is_empty() && peer.list().await.is_empty());
 

@@ -7,6 +7,7 @@ mod binding;
 mod cut_off;
 mod exports;
 mod keys;
+mod living;
 mod login;
 mod logout;
 mod pasted;

@@ -142,8 +142,11 @@ async fn a_lost_answer_is_not_asked_for_again_while_the_token_lives() {
     assert_eq!(shown(&peer).await.next_refresh, doubtful.next_refresh, "a restart does not forget it");
     assert_eq!(peer.bound().await.version, 1);
     assert_eq!(rig.sim.state().token_requests().len(), 1);
-    // Its end is near: there is nothing to lose any more.
+    // Its end is near: there is nothing to lose any more. That it is refused for good changes nothing before the end.
     rig.clock.advance_ms((margin * 1000.0) as i64 + 10_000 - rig.clock.now_ms());
+    assert_eq!(peer.bound().await.version, 1);
+    assert_eq!((rig.sim.state().token_requests().len(), shown(&peer).await.state.as_str()), (2, "login_due"));
+    rig.clock.advance_ms(300_000);
     let refused = peer.refused().await;
     assert_eq!(refused.reason, Reason::CredentialNeedsLogin);
     let detail = refused.candidates[0].detail.clone().expect("a detail");
@@ -227,6 +230,7 @@ async fn second(rig: &mut Rig, first: &str) -> Peer {
         data_dir: &data_dir,
         seal_key: Some(rig.seal_key.clone()),
         create: false,
+        first_agent_key: true,
         clock: rig.clock.clone(),
     };
     Peer::new(auth_svc::build(options).await.expect("auth-svc starts"))

@@ -159,7 +159,7 @@ async fn a_quota_is_kept_by_window_and_shown_after_its_reset_as_unused() {
     assert_eq!(shown.quota, [window(18_000, 31.0, now + HOUR), weekly.clone()], "the shortest first");
     assert_eq!((shown.quota_observed_at, shown.plan.as_deref()), (Some(now as f64), Some("pro")));
     // What comes again, or comes late, changes nothing; what is not told is kept.
-    report(&peer, "1", usage(vec![window(18_000, 99.0, now + HOUR)], now)).await;
+    report(&peer, "1", usage(vec![weekly.clone(), window(18_000, 31.0, now + HOUR)], now)).await;
     report(&peer, "2", usage(vec![window(18_000, 20.0, now + HOUR)], now - 5)).await;
     rig.clock.advance_ms(30_000);
     report(&peer, "3", usage(vec![window(18_000, 31.0, now + HOUR + 9)], now + 30)).await;
@@ -312,10 +312,15 @@ async fn the_earliest_reset_of_all_is_the_answer() {
         assert_eq!(bound(&peer, "", "gpt-5.5").await, label);
         limit(&peer, &peer.bound().await, 18_000, now + hours * HOUR).await;
     }
-    peer.report(&peer.bound().await, "CREDENTIAL_REJECTED", None).await;
+    // It is refreshed once, and what that brings is rejected, too.
+    for version in [1, 2] {
+        let bound = peer.bound().await;
+        assert_eq!((bound.credential.as_str(), bound.version), ("dead", version));
+        peer.report(&bound, "CREDENTIAL_REJECTED", None).await;
+    }
     let failure = peer.refused().await;
     assert_eq!((failure.reason, failure.resets_at), (Reason::UsageLimit, Some(now + 4 * HOUR)));
-    assert!(failure.next_step.contains("credential dead needs a login"), "{}", failure.next_step);
+    assert!(failure.next_step.contains("credential dead needs a refresh or a login"), "{}", failure.next_step);
     // Neither does a list that leaves most of them out change the reason, nor one that failed in this call.
     let wanted = pb::Wanted { key_credentials: vec!["a".into()], ..codex() };
     let request = pb::BindRequest { wanted: Some(wanted), ..pb::BindRequest::default() };

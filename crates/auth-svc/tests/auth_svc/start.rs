@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use auth_svc::{AuthOptions, build};
 use codex_sim::SeedLogin;
 use domain::Clock;
+use service_kit::startup::StartError;
 use sqlx::Connection;
 
 use crate::support::Rig;
@@ -16,7 +17,11 @@ fn mode(path: &std::path::Path) -> u32 {
 
 async fn refused(rig: &Rig) -> (String, bool) {
     let error = rig.try_start(true).await.expect_err("refused");
-    (error.to_string(), error.is_configuration())
+    let next = match error.start_error(&rig.data_dir()) {
+        StartError::Failure(failure) => failure.next_step,
+        _ => String::new(),
+    };
+    (format!("{error}\n{next}"), error.is_configuration())
 }
 
 /// A rig whose database holds one credential.
@@ -38,6 +43,7 @@ async fn a_first_start_makes_everything_private_and_only_once() {
         data_dir: &data_dir,
         seal_key: None,
         create,
+        first_agent_key: true,
         clock: Clock::system(),
     };
     build(options(true)).await.expect("made").shutdown().await;
@@ -54,8 +60,12 @@ async fn a_first_start_makes_everything_private_and_only_once() {
     assert_eq!(before[1..], after[1..]);
 
     fs::remove_file(data.join("seal.key")).expect("removed");
-    let error = build(options(true)).await.expect_err("nothing is made beside a database");
-    assert!(error.is_configuration() && error.to_string().contains("seal.key"), "{error}");
+    let error = build(options(false)).await.expect_err("nothing is made unasked");
+    assert!(error.is_configuration() && error.to_string().contains("seal.key does not exist"), "{error}");
+    assert!(error.to_string().contains("`auth-svc --init`"), "{error}");
+    // As where a data directory was used by all services in one process before.
+    build(options(true)).await.expect("the seal key is made anew").shutdown().await;
+    assert_eq!(mode(&data.join("seal.key")), 0o600);
     fs::copy(data.join("database.key"), data.join("seal.key")).expect("copied");
     let error = build(options(true)).await.expect_err("the same key twice");
     assert!(error.is_configuration() && error.to_string().contains("another one"), "{error}");
@@ -107,7 +117,12 @@ async fn a_damaged_database_is_named_and_left_as_it_is() {
         let (message, configuration) = refused(&rig).await;
         assert!(!configuration, "{what}: {message}");
         assert!(message.contains("switchboard.db") && message.contains("damaged"), "{what}: {message}");
-        assert!(message.contains("backup"), "{what}: {message}");
+        let data = rig.data_dir().path().display().to_string();
+        assert!(message.contains(&format!("--data-dir '{data}' restore FILE\n")), "{what}: {message}");
+        assert!(
+            !message.contains("***") && !message.contains("database disk image is malformed\n"),
+            "{what}: {message}"
+        );
         assert_eq!(fs::read(rig.database()).expect("read"), bytes, "{what}: left as it is");
     }
 }
@@ -130,7 +145,7 @@ async fn a_newer_schema_is_not_touched() {
     .await;
     let (message, configuration) = refused(&rig).await;
     assert!(!configuration && message.contains("9999") && message.contains("newer"), "{message}");
-    assert!(message.contains("switchboard backup FILE") && message.contains("switchboard restore FILE"), "{message}");
+    assert!(message.contains("backup ~/switchboard.backup\n") && message.contains("restore ~/"), "{message}");
 }
 
 #[tokio::test]
@@ -181,10 +196,10 @@ async fn what_a_start_that_was_cut_off_left_is_no_hindrance() {
     let rig = Rig::new().await;
     let data = rig.data_dir();
     fs::write(data.file("switchboard.db.new"), "half").expect("written");
-    fs::write(data.file("agent.key.new"), "half").expect("written");
+    fs::write(data.file(".agent.key.switchboard-1-0"), "half").expect("written");
     let peer = rig.start().await;
     assert!(peer.service.first_agent_key().is_some());
-    assert!(!data.file("switchboard.db.new").exists() && !data.file("agent.key.new").exists());
+    assert!(!data.file("switchboard.db.new").exists() && !data.file(".agent.key.switchboard-1-0").exists());
 }
 
 #[tokio::test]

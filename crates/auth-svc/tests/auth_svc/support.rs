@@ -61,6 +61,7 @@ impl Rig {
             data_dir: &self.data_dir(),
             seal_key: Some(self.seal_key.clone()),
             create,
+            first_agent_key: true,
             clock: self.clock.clone(),
         };
         build(options).await

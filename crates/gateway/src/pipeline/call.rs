@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use domain::{Candidate, Failure, Reason, Usage, service};
+use domain::{Failure, Reason, Usage, service};
 use http::{Extensions, HeaderMap};
 use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
 use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::{ResolveRequest, Route};
 use proto::transport::v1::{Outcome, Resource, RespondRequest, SealedCredential};
-use service_kit::{Ending, Peer, candidate_from_proto, failure_from_proto, usage_from_proto};
+use service_kit::{Ending, Peer, failure_from_proto, usage_from_proto};
 use tracing::Span;
 
 use crate::budget::{Budget, deadline_passed};
@@ -239,7 +239,9 @@ impl Call {
         let usage = self.usage.or(terminal.as_ref().and_then(|t| t.usage));
         if let (Some(key_id), Some(usage)) = (self.caller.as_ref().and_then(|c| c.key_id.as_deref()), usage) {
             let tokens = u64::from(usage.input_tokens) + u64::from(usage.output_tokens);
-            self.core.usage.tokens(key_id, tokens, self.core.clock.now_s());
+            let now_s = self.core.clock.now_s();
+            self.core.usage.tokens(key_id, tokens, now_s);
+            self.core.limits.spent(key_id, tokens, now_s);
         }
         let trace = self.tracer.finish(failure.as_ref(), telemetry::span_id(&self.span).unwrap_or_default());
         let record = Arc::new(Record {
@@ -333,23 +335,16 @@ pub(crate) fn binding(answer: BindResponse) -> Result<Binding, Failure> {
             let others = answer.candidates.iter().any(|c| c.eligible && c.credential != bound.credential);
             Ok(Binding { bound, sealed, others })
         }
-        _ => Err(unbound(answer.failure.as_ref(), &answer.candidates)),
+        _ => Err(unbound(answer.failure.as_ref())),
     }
 }
 
-/// Why nothing was bound, with every candidate.
-pub(crate) fn unbound(
-    failure: Option<&proto::common::v1::Failure>,
-    candidates: &[proto::common::v1::Candidate],
-) -> Failure {
-    let mut failure = failure.map_or_else(
+/// Why nothing was bound. Its candidates are those that the caller may know of.
+pub(crate) fn unbound(failure: Option<&proto::common::v1::Failure>) -> Failure {
+    failure.map_or_else(
         || Failure::new(Reason::Internal, service::AUTH, "auth-svc bound nothing and did not say why"),
         failure_from_proto,
-    );
-    if failure.candidates.is_empty() {
-        failure.candidates = candidates.iter().map(candidate_from_proto).collect::<Vec<Candidate>>();
-    }
-    failure
+    )
 }
 
 /// The trace id of a caller's `traceparent`, for a process without an OpenTelemetry layer.

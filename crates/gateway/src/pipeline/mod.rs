@@ -8,6 +8,7 @@ mod attempt;
 mod call;
 mod decide;
 mod hold;
+mod limit;
 mod plan;
 mod report;
 mod tracer;

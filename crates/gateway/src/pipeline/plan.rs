@@ -5,8 +5,10 @@ use domain::{Failure, Reason, service};
 use proto::auth::v1::{Bound, Rejected};
 use proto::router::v1::Route;
 use proto::transport::v1::{Head, Outcome};
+use tokio::time::Instant;
 
 use crate::pipeline::decide::{Failed, MAX_ATTEMPTS, NextStep, Room, next_step};
+use crate::pipeline::limit::{Limit, is_limit, waits};
 
 /// The answer of an upstream that refused, for a caller that gets no better one.
 #[derive(Default)]
@@ -44,6 +46,10 @@ pub(crate) struct Plan {
     tried: bool,
     /// The last real upstream failure.
     failed: Option<(Failure, Refusal)>,
+    /// Limits that were met before the last failure.
+    limits: Vec<Limit>,
+    /// When the last failure was met.
+    failed_at: Instant,
     /// The first route's failure to bind.
     unbound: Option<Failure>,
 }
@@ -61,6 +67,8 @@ impl Plan {
             attempts: 0,
             tried: false,
             failed: None,
+            limits: Vec::new(),
+            failed_at: Instant::now(),
             unbound: None,
         }
     }
@@ -116,6 +124,11 @@ impl Plan {
             // The refresh that should have helped says more than the rejection that asked for it.
             Some((last, _)) if after_rejection && explains_rejection(failure.reason) => *last = failure,
             Some((last, _)) if after_rejection && last.candidates.is_empty() => last.candidates = failure.candidates,
+            // What was not tried may come back before what was.
+            Some((last, _)) if is_limit(last) && waits(&failure).is_some() => {
+                let limit = Limit { failure, refusal: Refusal::default(), met: Instant::now() };
+                self.limits.push(limit);
+            }
             Some(_) => {}
             None => {
                 self.unbound.get_or_insert(failure);
@@ -150,7 +163,12 @@ impl Plan {
             NextStep::NextRoute => self.next_route(),
             NextStep::Stop => self.stop(),
         }
-        self.failed = Some((failure, refusal));
+        let met = std::mem::replace(&mut self.failed_at, Instant::now());
+        if let Some((failure, refusal)) = self.failed.replace((failure, refusal))
+            && is_limit(&failure)
+        {
+            self.limits.push(Limit { failure, refusal, met });
+        }
         step
     }
 
@@ -164,13 +182,41 @@ impl Plan {
         self.at = self.routes.len();
     }
 
-    /// Nothing is left to try: the last real upstream failure, else why the first route was not bound.
+    /// Nothing is left to try: the last real upstream failure, else why the first route was not bound. Where that
+    /// failure is a limit, the answer is the limit that ends first, whichever credential met it.
     pub(crate) fn verdict(&mut self) -> (Failure, Refusal) {
-        if let Some(failed) = self.failed.take() {
-            return failed;
+        if let Some((failure, refusal)) = self.failed.take() {
+            if !is_limit(&failure) {
+                return (failure, refusal);
+            }
+            return self.earliest(Limit { failure, refusal, met: self.failed_at });
         }
         let nothing = || Failure::new(Reason::Internal, service::GATEWAY, "router-svc gave no route");
         (self.unbound.take().unwrap_or_else(nothing), Refusal::default())
+    }
+}
+
+impl Plan {
+    /// Of `last` and the limits before it, the one that ends first, with the candidates as auth-svc judged them at last.
+    fn earliest(&mut self, last: Limit) -> (Failure, Refusal) {
+        let judged = self.limits.iter().rev().find(|limit| !limit.failure.candidates.is_empty());
+        let candidates = judged.map(|limit| limit.failure.candidates.clone()).unwrap_or_default();
+        let now = Instant::now();
+        let mut first = last;
+        for limit in std::mem::take(&mut self.limits) {
+            // The same limit is told twice: by the upstream, and rounded up by auth-svc. The upstream's own word stays.
+            if limit.left(now) + 1.0 < first.left(now) {
+                first = limit;
+            }
+        }
+        let Limit { mut failure, refusal, met } = first;
+        let passed = now.duration_since(met).as_secs_f64();
+        failure.retry_after_seconds = failure.retry_after_seconds.map(|seconds| (seconds - passed).max(0.0));
+        // One candidate explains nothing that the failure itself does not.
+        if failure.candidates.is_empty() && candidates.len() > 1 {
+            failure.candidates = candidates;
+        }
+        (failure, refusal)
     }
 }
 
@@ -197,16 +243,20 @@ mod tests {
     }
 
     fn fail(plan: &mut Plan, reason: Reason, status: u16, id: &str) -> NextStep {
+        fail_with(plan, failure(reason), status, id)
+    }
+
+    fn fail_with(plan: &mut Plan, failure: Failure, status: u16, id: &str) -> NextStep {
         plan.begin();
         let failed = Failed {
-            reason,
+            reason: failure.reason,
             status: Some(status),
             sent: Sent::Sent,
             relayed: false,
             failed_event: false,
             reasoning_refused: false,
         };
-        plan.attempt_failed(failed, failure(reason), &bound(id), Refusal::default())
+        plan.attempt_failed(failed, failure, &bound(id), Refusal::default())
     }
 
     #[test]
@@ -217,6 +267,52 @@ mod tests {
         plan.not_bound(failure(Reason::CredentialNotBound));
         assert!(plan.route().is_none());
         assert_eq!(plan.verdict().0.reason, Reason::UsageLimit);
+    }
+
+    fn limit(reason: Reason, seconds: f64) -> Failure {
+        Failure::new(reason, service::UPSTREAM, format!("ends in {seconds} s")).retry_after(seconds)
+    }
+
+    fn met(plan: &mut Plan, reason: Reason, seconds: f64, credential: &str) {
+        let _ = fail_with(plan, limit(reason, seconds), 429, credential);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_limits_the_answer_is_the_one_that_ends_first() {
+        for (first, second, untried, expected) in [
+            (20.0, 3600.0, None, (Reason::UsageLimit, 15.0, service::UPSTREAM)),
+            (3600.0, 20.0, None, (Reason::UsageLimit, 20.0, service::UPSTREAM)),
+            (3600.0, 1800.0, Some((Reason::UsageLimit, 7.0)), (Reason::UsageLimit, 7.0, service::AUTH)),
+            (3600.0, 1800.0, Some((Reason::RateLimited, 7.0)), (Reason::RateLimited, 7.0, service::AUTH)),
+            (
+                3600.0,
+                1800.0,
+                Some((Reason::IdentityUnavailable, 7.0)),
+                (Reason::IdentityUnavailable, 7.0, service::AUTH),
+            ),
+            // auth-svc tells of the limit that was met just now.
+            (3600.0, 1800.0, Some((Reason::UsageLimit, 1799.5)), (Reason::UsageLimit, 1800.0, service::UPSTREAM)),
+            (20.0, 3600.0, Some((Reason::CredentialNotBound, 1.0)), (Reason::UsageLimit, 15.0, service::UPSTREAM)),
+        ] {
+            let mut plan = Plan::new(vec![route("a")]);
+            met(&mut plan, Reason::UsageLimit, first, "c1");
+            tokio::time::advance(std::time::Duration::from_secs(5)).await;
+            met(&mut plan, Reason::UsageLimit, second, "c2");
+            if let Some((reason, seconds)) = untried {
+                plan.not_bound(Failure { service: service::AUTH.into(), ..limit(reason, seconds) });
+            }
+            let (told, _) = plan.verdict();
+            let told = (told.reason, told.retry_after_seconds.unwrap_or_default(), told.service.as_str());
+            assert_eq!(told, expected, "{first} {second} {untried:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_before_another_failure_is_not_the_answer() {
+        let mut plan = Plan::new(vec![route("a"), route("b")]);
+        met(&mut plan, Reason::UsageLimit, 20.0, "c1");
+        fail(&mut plan, Reason::UpstreamError, 500, "c2");
+        assert_eq!(plan.verdict().0.reason, Reason::UpstreamError);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use domain::day_of;
 use proto::auth::v1::{CredentialUsage, KeyUsage};
 use proto::common::v1::{Header, QuotaWindow};
 
@@ -22,8 +23,6 @@ const MAX_CREDENTIALS: usize = 10_000;
 const MAX_KEYS: usize = 20_000;
 /// Most windows kept of one credential.
 const MAX_WINDOWS: usize = 64;
-/// Seconds of a UTC day.
-const DAY_S: i64 = 86_400;
 /// How long an auth-svc that does not know these questions yet is left alone.
 const OLD_PEER_PAUSE: Duration = Duration::from_secs(600);
 
@@ -95,7 +94,7 @@ impl Collector {
             return;
         }
         let mut gathered = self.lock();
-        let day = (key_id.to_owned(), now_s.div_euclid(DAY_S));
+        let day = (key_id.to_owned(), day_of(now_s));
         if gathered.keys.len() >= MAX_KEYS && !gathered.keys.contains_key(&day) {
             gathered.lost += 1;
             return;
@@ -117,6 +116,8 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
+    use domain::DAY_S;
+
     use super::*;
 
     fn window(limit: &str, seconds: i32, used: f64) -> QuotaWindow {

@@ -202,7 +202,8 @@ impl BindingService for FakeAuth {
             call_id: asked.call_id.clone(),
             ..SealedCredential::default()
         });
-        let failure = bound.is_none().then(|| failure_to_proto(&refused.unwrap_or_else(not_bound)));
+        let failure = bound.is_none().then(|| refused.unwrap_or_else(not_bound).candidates(candidates.clone()));
+        let failure = failure.as_ref().map(failure_to_proto);
         let candidates = candidates.iter().map(candidate_to_proto).collect();
         Ok(Response::new(BindResponse { bound, failure, candidates, sealed }))
     }
@@ -213,7 +214,7 @@ impl BindingService for FakeAuth {
     ) -> Result<Response<CheckBindingResponse>, Status> {
         self.checks.fetch_add(1, Ordering::SeqCst);
         let (bound, candidates) = self.decide(&request.into_inner().wanted.unwrap_or_default(), &[]);
-        let failure = bound.is_none().then(|| failure_to_proto(&not_bound()));
+        let failure = bound.is_none().then(|| failure_to_proto(&not_bound().candidates(candidates.clone())));
         let candidates = candidates.iter().map(candidate_to_proto).collect();
         Ok(Response::new(CheckBindingResponse { bound, failure, candidates }))
     }

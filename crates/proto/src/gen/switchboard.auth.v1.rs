@@ -1369,7 +1369,8 @@ pub struct Credential {
     /// "oauth" or "api-key".
     #[prost(string, tag = "4")]
     pub kind: ::prost::alloc::string::String,
-    /// "ready", "expired", "needs_login", "undecryptable", "resting", "unconfirmed".
+    /// "ready", "expired", "needs_login", "undecryptable", "resting", "unconfirmed", "login_due": its refresh was refused
+    /// for good, and its access token is used while it lives.
     #[prost(string, tag = "5")]
     pub state: ::prost::alloc::string::String,
     /// Why it is not ready.
@@ -1516,6 +1517,10 @@ pub struct ExportCredentialsRequest {
     /// Say what would happen, change nothing; the answer holds no files then.
     #[prost(bool, tag = "5")]
     pub dry_run: bool,
+    /// Hand over once more what was handed over before and does not stand in the files: whoever has it from then must not
+    /// use it any more. Without this such a credential is skipped.
+    #[prost(bool, tag = "6")]
+    pub again: bool,
 }
 /// What is to be written.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1559,6 +1564,9 @@ pub struct ConfirmCredentialResponse {
     /// It.
     #[prost(message, optional, tag = "1")]
     pub credential: ::core::option::Option<Credential>,
+    /// False if it needed no confirmation: nothing was changed.
+    #[prost(bool, tag = "2")]
+    pub changed: bool,
 }
 /// Which.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3182,10 +3190,12 @@ pub struct LogoutResponse {
     /// Label it had.
     #[prost(string, tag = "1")]
     pub credential: ::prost::alloc::string::String,
-    /// True if the identity provider has revoked the login.
+    /// True if the identity provider has revoked the login; false for what is not ours to revoke: API keys, borrowed
+    /// logins, exported ones.
     #[prost(bool, tag = "2")]
     pub revoked: bool,
-    /// Why it was not revoked; absent for what cannot be: API keys, borrowed logins.
+    /// Never set: a login that could not be revoked is an error.
+    #[deprecated]
     #[prost(message, optional, tag = "3")]
     pub failure: ::core::option::Option<super::super::common::v1::Failure>,
     /// What the operator must know.
@@ -3217,6 +3227,9 @@ pub struct WatchLoginResponse {
     /// Plan of the account, when it succeeded.
     #[prost(string, optional, tag = "5")]
     pub plan: ::core::option::Option<::prost::alloc::string::String>,
+    /// What hinders a login that is pending; it goes on all the same. Told when it begins.
+    #[prost(message, optional, tag = "6")]
+    pub notice: ::core::option::Option<super::super::common::v1::Failure>,
 }
 /// How a person agrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -3452,7 +3465,8 @@ pub mod login_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Ends a login: revokes it at the identity provider and forgets the credential.
+        /// Ends a login: revokes it at the identity provider and forgets the credential. A login that cannot be revoked is an
+        /// error, and stays as it was; RemoveCredential forgets it all the same.
         pub async fn logout(
             &mut self,
             request: impl tonic::IntoRequest<super::LogoutRequest>,
@@ -3525,7 +3539,8 @@ pub mod login_service_server {
             tonic::Response<super::AddApiKeyResponse>,
             tonic::Status,
         >;
-        /// Ends a login: revokes it at the identity provider and forgets the credential.
+        /// Ends a login: revokes it at the identity provider and forgets the credential. A login that cannot be revoked is an
+        /// error, and stays as it was; RemoveCredential forgets it all the same.
         async fn logout(
             &self,
             request: tonic::Request<super::LogoutRequest>,

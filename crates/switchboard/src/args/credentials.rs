@@ -18,7 +18,7 @@ pub(crate) enum ImportFrom {
         path: Option<PathBuf>,
         #[command(flatten)]
         common: ImportCommon,
-        /// Label for the credential [default: main, or the account's e-mail]
+        /// Label for the credential [default: main, else main-2, main-3, …; a login that is here keeps its own]
         #[arg(long)]
         label: Option<String>,
     },
@@ -54,11 +54,14 @@ pub(crate) struct ExportArgs {
 pub(crate) enum ExportTo {
     /// Codex CLI's auth.json
     Codex {
-        /// File or directory [default: $CODEX_HOME, else ~/.codex]
+        /// File (a name that ends in .json) or directory, made if it is missing [default: $CODEX_HOME, else ~/.codex]
         path: Option<PathBuf>,
         /// Label or id of the credential [default: the login that came from Codex CLI, or the only one]
         #[arg(long, value_name = "LABEL")]
         credential: Option<String>,
+        /// Hand over once more what an export has handed over before; no other program may have it
+        #[arg(long)]
+        again: bool,
         /// Say what would happen, change nothing
         #[arg(long)]
         dry_run: bool,
@@ -73,6 +76,9 @@ pub(crate) enum ExportTo {
         /// Label or id of a credential; repeat for more [default: all that came from OpenClaw]
         #[arg(long = "credential", value_name = "LABEL")]
         credentials: Vec<String>,
+        /// Hand over once more what an export has handed over before; no other program may have it
+        #[arg(long)]
+        again: bool,
         /// Say what would happen, change nothing
         #[arg(long)]
         dry_run: bool,
@@ -95,7 +101,7 @@ pub(crate) struct LoginArgs {
 pub(crate) enum LoginProvider {
     /// A ChatGPT account, by device code: needs no browser on this machine
     Codex {
-        /// Label for the credential [default: main, or the account's e-mail]
+        /// Label for the credential [default: main, else main-2, main-3, …; a login that is here keeps its own]
         #[arg(long)]
         label: Option<String>,
         /// Sign in with a browser anywhere and paste the address at which it ends, instead of entering a code
@@ -133,10 +139,13 @@ pub(crate) enum CredentialsAction {
         /// Label or id
         credential: String,
     },
-    /// Forget one
+    /// Forget one; asks in a terminal where it would lose a login's only tokens
     Remove {
         /// Label or id
         credential: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Set the order in which a provider's credentials are tried, or spread sessions over them
     Order {

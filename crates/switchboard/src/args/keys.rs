@@ -58,7 +58,8 @@ pub(crate) struct CreateArgs {
     /// Calls at the same time, at each gateway [default: no limit]
     #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..=100_000))]
     pub concurrent: Option<i32>,
-    /// Tokens (input and output) per UTC day, over all gateways [default: no limit]
+    /// Tokens (input and output) per UTC day, over all gateways [default: no limit]. Counted when an answer ends: calls
+    /// that are under way, and those of the last seconds at other gateways, may go over it
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=9_007_199_254_740_991))]
     pub tokens_per_day: Option<u64>,
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::{AuditAction, AuditArgs, Cli};
 use crate::control::Auth;
-use crate::output::{Failed, print_json, print_table, when};
+use crate::output::{Failed, print_json, print_table_within, when};
 
 pub(crate) async fn run(cli: &Cli, args: &AuditArgs) -> Result<(), Failed> {
     let AuditAction::List { since, act, limit } = &args.action;
@@ -24,7 +24,7 @@ pub(crate) async fn run(cli: &Cli, args: &AuditArgs) -> Result<(), Failed> {
     }
     let now = domain::Clock::system().now_s();
     let rows: Vec<_> = entries.iter().map(|entry| row(entry, now)).collect();
-    print_table(&["WHEN", "WHO", "ACT", "ON", "OUTCOME", "DETAIL"], &rows);
+    print_table_within(&["WHEN", "WHO", "ACT", "ON", "OUTCOME", "DETAIL"], &rows, &["WHO", "ON", "DETAIL"]);
     Ok(())
 }
 

@@ -3,18 +3,19 @@
 use std::io::Write;
 use std::path::Path;
 
-use domain::service::AUTH;
+use domain::service::{AUTH, CLI};
+use domain::{Failure, Reason};
 use proto::auth::v1::BackupRequest;
 use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use service_kit::PeerChannel;
+use service_kit::files::{Replacement, unwritten};
 
 use crate::args::{BackupArgs, Cli};
 use crate::control::Auth;
 use crate::output::{Failed, print_json, print_line};
 use crate::passphrase::passphrase;
-use crate::replace_file::Replacement;
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs) -> Result<(), Failed> {
     let file = &args.file;
@@ -44,7 +45,11 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs) -> Result<(), Failed> {
 
 /// Gives the number of bytes.
 async fn write(channel: PeerChannel, file: &Path, passphrase: &SecretString) -> Result<u64, Failed> {
-    let failed = |error: std::io::Error| Failed::Message(format!("{} cannot be written: {error}", file.display()));
+    let failed = |error: std::io::Error| {
+        let message = format!("backup {} cannot be written: {}", file.display(), unwritten(file, &error));
+        let next = "no backup was made, and nothing else was changed: make room there, or name a file elsewhere";
+        Failed::from(Failure::new(Reason::StoreUnavailable, CLI, message).next_step(next))
+    };
     let mut out = Replacement::of(file).map_err(failed)?;
     let request = BackupRequest { passphrase: passphrase.expose_secret().to_owned() };
     let answer = MaintenanceServiceClient::new(channel).backup(request).await;

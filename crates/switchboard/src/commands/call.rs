@@ -11,9 +11,20 @@ use service_kit::{trace_from_proto, usage_from_proto};
 
 use crate::args::{CallArgs, Cli, Thinking};
 use crate::control::require;
-use crate::output::{Failed, print_json, print_line, print_trace};
+use crate::output::{Failed, failure_json, print_json, print_line, print_trace};
 
 pub(crate) async fn run(cli: &Cli, args: &CallArgs) -> Result<(), Failed> {
+    match call(cli, args).await {
+        // In the shape of an answer, also where nothing was called.
+        Err(Failed::Call(failed)) if cli.json => {
+            print_json(&failure_json(&failed.0, failed.1.as_ref()));
+            Err(Failed::Printed(1))
+        }
+        done => done,
+    }
+}
+
+async fn call(cli: &Cli, args: &CallArgs) -> Result<(), Failed> {
     let message = message(args)?;
     let channel = require(cli, GATEWAY).await?;
     let mut client = GatewayServiceClient::new(channel).max_decoding_message_size(service_kit::MAX_MESSAGE_BYTES);

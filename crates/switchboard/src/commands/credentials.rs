@@ -5,7 +5,7 @@ use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::auth::v1::{
     ConfirmCredentialRequest, Credential, ListCredentialsRequest, ListCredentialsResponse, OrderCredentialsRequest,
-    RefreshCredentialRequest, RekeyDatabaseRequest, RemoveCredentialRequest, Selection,
+    RefreshCredentialRequest, RekeyDatabaseRequest, Selection,
 };
 use serde_json::{Value, json};
 use service_kit::{PeerChannel, failure_from_proto};
@@ -13,7 +13,7 @@ use service_kit::{PeerChannel, failure_from_proto};
 use super::quota;
 use crate::args::{Cli, CredentialsAction, CredentialsArgs};
 use crate::control::Auth;
-use crate::output::{Failed, print_json, print_line, print_table, when};
+use crate::output::{Failed, print_json, print_line, print_table_within, when};
 
 pub(crate) async fn run(cli: &Cli, args: &CredentialsArgs) -> Result<(), Failed> {
     let auth = Auth::open(cli, false).await?;
@@ -39,11 +39,7 @@ async fn act(
             show(cli, found);
         }
         CredentialsAction::Refresh { credential } => refresh(cli, client, credential).await?,
-        CredentialsAction::Remove { credential } => {
-            let request = RemoveCredentialRequest { credential: credential.clone() };
-            client.remove_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;
-            done(cli, "removed", credential);
-        }
+        CredentialsAction::Remove { credential, yes } => super::remove::run(cli, client, credential, *yes).await?,
         CredentialsAction::Order { provider, credentials, by_session } => {
             let request = OrderCredentialsRequest {
                 provider: provider.clone(),
@@ -58,15 +54,20 @@ async fn act(
         }
         CredentialsAction::Confirm { credential } => {
             let request = ConfirmCredentialRequest { credential: credential.clone() };
-            client.confirm_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;
-            done(cli, "confirmed", credential);
+            let answer = client.confirm_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;
+            let changed = answer.into_inner().changed;
+            match changed {
+                _ if cli.json => print_json(&json!({ "status": "ok", "confirmed": credential, "changed": changed })),
+                true => print_line(&format!("confirmed {credential}")),
+                false => print_line(&format!("{credential} needs no confirmation (any more); nothing was changed")),
+            }
         }
         CredentialsAction::Rekey => rekey(cli, channel).await?,
     }
     Ok(())
 }
 
-async fn all(client: &mut CredentialServiceClient<PeerChannel>) -> Result<ListCredentialsResponse, Failed> {
+pub(super) async fn all(client: &mut CredentialServiceClient<PeerChannel>) -> Result<ListCredentialsResponse, Failed> {
     let answer = client.list_credentials(ListCredentialsRequest { provider: String::new() }).await;
     Ok(answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner())
 }
@@ -131,13 +132,14 @@ fn list(cli: &Cli, all: &ListCredentialsResponse) {
                 c.email.clone().or_else(|| c.account_id.clone()).unwrap_or_else(|| "-".to_owned()),
                 c.plan.clone().unwrap_or_else(|| "-".to_owned()),
                 c.source.clone(),
-                state(c),
+                state(c, now),
             ]
         })
         .collect();
-    print_table(
+    print_table_within(
         &["CREDENTIAL", "PROVIDER", "KIND", "ACCESS TOKEN EXPIRES", "ACCOUNT", "PLAN", "SOURCE", "STATE"],
         &rows,
+        &["ACCOUNT"],
     );
     for line in quota::lines(credentials, now) {
         print_line(&line);
@@ -160,14 +162,19 @@ fn list(cli: &Cli, all: &ListCredentialsResponse) {
 }
 
 /// The state with what an operator must know beside it.
-fn state(c: &Credential) -> String {
+fn state(c: &Credential, now_s: i64) -> String {
+    let state = match (c.state.as_str(), c.expires_at) {
+        ("login_due", Some(at)) => format!("needs login by {}", when(at, now_s)),
+        ("login_due", None) => "needs login soon".to_owned(),
+        (state, _) => state.to_owned(),
+    };
     let beside = [
         (c.borrowed, "borrowed"),
         (c.exported_at.is_some(), "exported"),
         (c.unconfirmed && c.state != "unconfirmed", "unconfirmed"),
     ];
     let words = beside.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word);
-    [c.state.as_str()].into_iter().chain(words).collect::<Vec<_>>().join(", ")
+    [state.as_str()].into_iter().chain(words).collect::<Vec<_>>().join(", ")
 }
 
 fn refresh_problem(c: &Credential, now_s: i64) -> Option<String> {
@@ -202,7 +209,7 @@ fn show(cli: &Cli, c: &Credential) {
         ("id", c.id.clone()),
         ("provider", c.provider.clone()),
         ("kind", c.kind.clone()),
-        ("state", state(c)),
+        ("state", state(c, now)),
         ("detail", text(&c.detail)),
         ("account", text(&c.account_id)),
         ("email", text(&c.email)),

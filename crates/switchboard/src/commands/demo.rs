@@ -63,9 +63,14 @@ async fn demo(scratch: &Scratch, sim: &Sim, json: bool) -> Result<Vec<Value>, Fa
     };
     say(format!("simulated upstream and identity provider at {}", sim.base_url()));
     let auth = PeerChannel::in_process(AUTH, services.control().router());
-    let done = login(auth, None, |started| {
-        say(format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
-    })
+    let done = login(
+        auth,
+        None,
+        |started| {
+            say(format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
+        },
+        |_| (),
+    )
     .await?;
     let email = done.email.unwrap_or_default();
     say(format!("logged in as {email}; credential {}", done.credential.unwrap_or_default()));

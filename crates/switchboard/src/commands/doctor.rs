@@ -11,7 +11,8 @@ use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, RouteStatus};
 use serde_json::json;
-use service_kit::{DataDir, DataDirError, Finding, PeerChannel, Severity, failure_from_proto};
+use service_kit::startup::StartError;
+use service_kit::{DataDir, DataDirError, Finding, Holder, PeerChannel, Severity, failure_from_proto};
 
 use crate::args::{Cli, DoctorArgs};
 use crate::commands::health;
@@ -60,6 +61,7 @@ fn report(cli: &Cli, findings: &[Finding]) -> Result<(), Failed> {
 fn of(subject: &str, failed: Failed) -> Finding {
     match failed {
         Failed::Call(call) => of_failure(subject, &call.0),
+        Failed::Start(StartError::Failure(failure)) => of_failure(subject, &failure),
         Failed::Start(error) => Finding::error(subject, error.to_string()),
         Failed::Message(message) | Failed::Usage(message) => Finding::error(subject, message),
         Failed::Interrupted(state) => Finding::error(subject, format!("interrupted; {state}")),
@@ -77,7 +79,14 @@ fn configuration(cli: &Cli) -> Result<Finding, Failed> {
     Ok(match config::load(&options) {
         Ok(loaded) => {
             let from = loaded.file.as_ref().map_or_else(|| "built-in defaults".to_owned(), |f| f.display().to_string());
-            Finding::ok("configuration", format!("{from}, digest {}", loaded.digest))
+            // Names alone: a value may hold a password.
+            let names =
+                options.env.iter().map(|(name, _)| name.as_str()).filter(|name| name.starts_with("SWITCHBOARD__"));
+            let mut names: Vec<&str> = names.collect();
+            names.sort_unstable();
+            let overrides =
+                if names.is_empty() { String::new() } else { format!(", overridden by {}", names.join(", ")) };
+            Finding::ok("configuration", format!("{from}{overrides}, digest {}", loaded.digest))
         }
         Err(error) => {
             let message = error.to_string().lines().map(str::trim).collect::<Vec<_>>().join("; ");
@@ -89,24 +98,23 @@ fn configuration(cli: &Cli) -> Result<Finding, Failed> {
 /// The data directory, and who holds it.
 fn directory(path: &Path) -> Finding {
     let subject = "data directory";
-    let next = |error: &DataDirError| match error {
-        DataDirError::Absent(_) => "make it with `switchboard up`, or name another with --data-dir",
-        _ => "see that it is a directory of this user's with mode 0700",
-    };
     let dir = match DataDir::open(path, false) {
         Ok(dir) => dir,
         Err(error) => {
             let message = error.to_string();
-            return Finding::error(subject, message.trim_start_matches("data directory ")).next(next(&error));
+            return Finding::error(subject, message.trim_start_matches("data directory ")).next(error.next_step());
         }
     };
     let shown = dir.path().display();
-    match dir.lock() {
+    match dir.lock(&Holder::this("switchboard doctor", false)) {
         Ok(_) => Finding::ok(subject, format!("{shown} is private; no process holds it")),
         Err(DataDirError::InUse(_, holder)) => {
-            Finding::ok(subject, format!("{shown} is private, and held by process {holder}"))
+            Finding::ok(subject, format!("{shown} is private, and held by {holder}"))
         }
-        Err(error) => Finding::error(subject, error.to_string()).next(next(&error)),
+        Err(error) => {
+            let message = error.to_string();
+            Finding::error(subject, message.trim_start_matches("data directory ")).next(error.next_step())
+        }
     }
 }
 

@@ -16,31 +16,32 @@ use crate::replace_file::replace;
 
 /// What to do once the files could not be written.
 const TRY_AGAIN: &str = "the ownership was given up, and Switchboard does not refresh any more; the tokens are still \
-     here: mend that and run the same command again, or take the login back with `switchboard login codex`";
+     here: mend that and run the same command again with --again, or take the login back with `switchboard login codex`";
 
 /// What to do once it was interrupted.
 const INTERRUPTED: &str = "no file was written, but the ownership may have been given up, and Switchboard does not \
-     refresh then: run the same command again for the tokens, or take the login back with `switchboard login codex`";
+     refresh then: run the same command again with --again for the tokens, or take the login back with `switchboard login codex`";
 
 pub(crate) async fn run(cli: &Cli, args: &ExportArgs) -> Result<(), Failed> {
-    let (format, collected, credentials, dry_run) = match &args.to {
-        ExportTo::Codex { path, credential, dry_run } => {
-            ("codex", collect_codex_for_export(path.as_deref()), credential.iter().cloned().collect(), *dry_run)
+    let (format, collected, credentials, dry_run, again) = match &args.to {
+        ExportTo::Codex { path, credential, dry_run, again } => {
+            let collected = collect_codex_for_export(path.as_deref());
+            ("codex", collected, credential.iter().cloned().collect(), *dry_run, *again)
         }
-        ExportTo::Openclaw { state_dir, secret_key_file, credentials, dry_run } => {
+        ExportTo::Openclaw { state_dir, secret_key_file, credentials, dry_run, again } => {
             let env = |name: &str| std::env::var(name).ok();
             let collected = collect_openclaw_for_export(state_dir.as_deref(), secret_key_file.as_deref(), &env);
-            ("openclaw", collected, credentials.clone(), *dry_run)
+            ("openclaw", collected, credentials.clone(), *dry_run, *again)
         }
     };
     let Collected { files, seed, root, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
-    let named = !credentials.is_empty();
     let request = ExportCredentialsRequest {
         format: format.to_owned(),
         credentials,
         files: files.clone(),
         secret_seed: seed,
         dry_run,
+        again,
     };
     let auth = Auth::open(cli, false).await?;
     let mut client = CredentialServiceClient::new(auth.channel())
@@ -66,8 +67,8 @@ pub(crate) async fn run(cli: &Cli, args: &ExportArgs) -> Result<(), Failed> {
     }
     report(cli, &answer, dry_run, &written, failed.as_deref());
     let skipped = answer.credentials.iter().any(|c| c.action != "exported");
-    let exported = answer.credentials.iter().any(|c| c.action == "exported");
-    if failed.is_some() || !exported || (named && skipped) { Err(Failed::Printed(1)) } else { Ok(()) }
+    // Also where others went: what is skipped is not where its owner expects it.
+    if failed.is_some() || skipped || answer.credentials.is_empty() { Err(Failed::Printed(1)) } else { Ok(()) }
 }
 
 /// Writes one file, if it still is what it was when it was read.
@@ -77,7 +78,8 @@ fn write(path: &Path, file: &ImportFile, read: &[ImportFile]) -> Result<(), Stri
 }
 
 fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written: &[PathBuf], failed: Option<&str>) {
-    let exported = answer.credentials.iter().any(|c| c.action == "exported");
+    let skipped = answer.credentials.iter().filter(|c| c.action != "exported").count();
+    let exported = skipped < answer.credentials.len();
     if cli.json {
         let credentials: Vec<_> = answer
             .credentials
@@ -85,7 +87,7 @@ fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written:
             .map(|c| json!({ "label": c.label, "profile": c.profile, "action": c.action, "detail": c.detail }))
             .collect();
         let error = failed.map(|failed| json!({ "message": failed, "nextStep": TRY_AGAIN }));
-        let status = if exported && failed.is_none() { "ok" } else { "error" };
+        let status = if skipped == 0 && exported && failed.is_none() { "ok" } else { "error" };
         print_json(&json!({ "status": status, "dryRun": dry_run, "credentials": credentials, "files": written,
             "notes": answer.notes, "error": error }));
         return;
@@ -116,5 +118,7 @@ fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written:
         eprint_line(&format!("next: {TRY_AGAIN}"));
     } else if !exported {
         eprint_line("error: nothing was exported; nothing was changed");
+    } else if skipped > 0 {
+        eprint_line(&format!("error: {skipped} of {} were not exported; why is said above", answer.credentials.len()));
     }
 }

@@ -1,5 +1,6 @@
-//! `health`: asks every service whether it serves; made for health checks of containers and units. What will go wrong
-//! is printed too, and does not change the exit code.
+//! `health`: asks every service whether it is ready, as `/readyz` does; made for health checks of containers and units.
+//! What is amiss beside that, a login that needs its operator above all, is printed too, and does not change the exit
+//! code: to start a service again would not mend it.
 
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ async fn warnings(cli: &Cli) -> Vec<Finding> {
     };
     let mut found = tokio::time::timeout(Duration::from_secs(3), asked).await.unwrap_or_default();
     found.retain(|finding| finding.severity != Severity::Ok);
-    found
+    found.into_iter().map(Finding::beside).collect()
 }
 
 fn report(cli: &Cli, results: &[(String, Result<(), Failure>)], warnings: &[Finding]) -> Result<(), Failed> {
@@ -69,7 +70,12 @@ fn report(cli: &Cli, results: &[(String, Result<(), Failure>)], warnings: &[Find
         for (name, result) in results {
             match result {
                 Ok(()) => print_line(&format!("{name}: serving")),
-                Err(failure) => print_line(&format!("{name}: {failure}")),
+                Err(failure) => {
+                    print_line(&format!("{name}: {failure}"));
+                    if !failure.next_step.is_empty() && failure.next_step != "none" {
+                        print_line(&format!("       next: {}", failure.next_step));
+                    }
+                }
             }
         }
         warnings.iter().for_each(|finding| print_line(&finding.to_string()));

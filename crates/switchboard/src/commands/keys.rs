@@ -11,7 +11,7 @@ use service_kit::PeerChannel;
 
 use crate::args::{Cli, CreateArgs, KeysAction, KeysArgs};
 use crate::control::Auth;
-use crate::output::{Failed, eprint_line, print_json, print_line, print_table, when};
+use crate::output::{Failed, away, eprint_line, print_json, print_line, print_table_within, when};
 
 pub(crate) async fn run(cli: &Cli, args: &KeysArgs) -> Result<(), Failed> {
     let create = matches!(args.action, KeysAction::Create { .. });
@@ -128,18 +128,21 @@ fn list(cli: &Cli, keys: &[AgentKey]) {
     }
     let now = now();
     let rows: Vec<_> = keys.iter().map(|k| row(k, now)).collect();
-    print_table(
-        &["NAME", "AGENT", "KEY", "MODELS", "CREDENTIALS", "LIMITS", "TOKENS TODAY", "STATE", "LAST USED", "ID"],
+    // Id, secret's prefix and times to the second are in `keys show`.
+    print_table_within(
+        &["NAME", "AGENT", "MODELS", "CREDENTIALS", "LIMITS", "TOKENS TODAY", "STATE", "LAST USED"],
         &rows,
+        &["NAME", "AGENT", "MODELS", "CREDENTIALS", "LIMITS"],
     );
 }
 
-fn state(key: &AgentKey, now: i64) -> String {
+/// Whether it works, and until or since when, in the form that `time` gives.
+fn state(key: &AgentKey, time: impl Fn(f64) -> String, now: i64) -> String {
     match (key.revoked_at, key.expires_at) {
         // A key that has expired stays that when its name is given to another one.
-        (revoked, Some(at)) if at <= revoked.unwrap_or(at) && at as i64 <= now => format!("expired {}", when(at, now)),
-        (Some(at), _) => format!("revoked {}", when(at, now)),
-        (None, Some(at)) => format!("until {}", when(at, now)),
+        (revoked, Some(at)) if at <= revoked.unwrap_or(at) && at as i64 <= now => format!("expired {}", time(at)),
+        (Some(at), _) => format!("revoked {}", time(at)),
+        (None, Some(at)) => format!("expires {}", time(at)),
         (None, None) => "live".to_owned(),
     }
 }
@@ -167,14 +170,12 @@ fn row(key: &AgentKey, now: i64) -> Vec<String> {
     vec![
         key.name.clone(),
         key.agent.clone(),
-        format!("{}…", key.prefix),
         listed(&key.models),
         listed(&key.credentials),
         limits(key),
         key.tokens_today.to_string(),
-        state(key, now),
-        used(key, now),
-        key.id.clone(),
+        state(key, |at| away(at, now), now),
+        key.last_used_at.map_or_else(|| "never".to_owned(), |at| away(at, now)),
     ]
 }
 
@@ -190,7 +191,7 @@ fn show(cli: &Cli, key: &AgentKey) {
         ("id", key.id.clone()),
         ("agent", key.agent.clone()),
         ("key", format!("{}…", key.prefix)),
-        ("state", state(key, now)),
+        ("state", state(key, |at| when(at, now), now)),
         ("models", listed(&key.models)),
         ("credentials", listed(&key.credentials)),
         ("limits", limits(key)),

@@ -4,11 +4,10 @@ use domain::service::AUTH;
 use proto::auth::v1::LogoutRequest;
 use proto::auth::v1::login_service_client::LoginServiceClient;
 use serde_json::json;
-use service_kit::failure_from_proto;
 
 use crate::args::{Cli, LogoutArgs};
 use crate::control::Auth;
-use crate::output::{Failed, eprint_line, print_json, print_line};
+use crate::output::{Failed, print_json, print_line};
 
 pub(crate) async fn run(cli: &Cli, args: &LogoutArgs) -> Result<(), Failed> {
     let auth = Auth::open(cli, false).await?;
@@ -16,19 +15,15 @@ pub(crate) async fn run(cli: &Cli, args: &LogoutArgs) -> Result<(), Failed> {
     let mut client = LoginServiceClient::new(auth.channel());
     let answer = auth.complete(client.logout(request)).await?;
     let answer = answer.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
-    let failure = answer.failure.as_ref().map(failure_from_proto);
     if cli.json {
         print_json(&json!({ "status": "ok", "credential": answer.credential, "revoked": answer.revoked,
-            "failure": failure, "note": answer.note }));
+            "note": answer.note }));
         return Ok(());
     }
     if answer.revoked {
         print_line(&format!("logged out {}", answer.credential));
     } else {
         print_line(&format!("forgot {}", answer.credential));
-    }
-    if let Some(failure) = failure {
-        eprint_line(&format!("warning: {}", failure.message));
     }
     print_line(&format!("note: {}", answer.note));
     Ok(())

@@ -17,5 +17,6 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod models;
 pub(crate) mod quota;
+mod remove;
 pub(crate) mod restore;
 pub(crate) mod up;

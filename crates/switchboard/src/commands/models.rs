@@ -1,5 +1,7 @@
 //! `models list` and `models status`. Both ask the server that serves calls: without one they fail, they never guess.
 
+use std::collections::BTreeSet;
+
 use domain::service::GATEWAY;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, ListModelsRequest, Model, RouteStatus};
@@ -107,6 +109,7 @@ fn print_status(status: &GetStatusResponse) {
     for route in status.routes.iter().filter(|r| r.bound.is_none()) {
         print_unbound(route);
     }
+    print_warned(&status.routes);
     for (route, probe) in status.routes.iter().filter_map(|r| Some((r, r.probe.as_ref()?))) {
         print_line(&format!("probe {}: {} in {:.0} ms {}", route.model, probe.result, probe.elapsed_ms, probe.message));
     }
@@ -122,6 +125,21 @@ fn row(route: &RouteStatus, now: i64) -> Vec<String> {
         bound.and_then(|b| b.expires_at).map_or_else(|| "-".to_owned(), |at| when(at, now)),
         route.url.clone(),
     ]
+}
+
+/// What is said of credentials that are bound: once each, whatever the number of their routes.
+fn print_warned(routes: &[RouteStatus]) {
+    let mut told = BTreeSet::new();
+    for route in routes {
+        let Some(bound) = &route.bound else { continue };
+        let said = route.candidates.iter().find(|c| c.eligible && c.credential == bound.credential);
+        if let Some(detail) = said.and_then(|c| c.detail.as_ref())
+            && told.insert(&bound.credential)
+        {
+            print_line("");
+            print_line(&format!("credential {}: {detail}", bound.credential));
+        }
+    }
 }
 
 fn print_unbound(route: &RouteStatus) {

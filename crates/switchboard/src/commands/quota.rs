@@ -1,14 +1,12 @@
 //! Quotas for people: one bar for each window. Plain characters, so that they read in a pipe, too.
 
-use domain::window_name;
+use domain::{MAIN_LIMIT, window_name};
 use proto::auth::v1::Credential;
 use proto::common::v1::QuotaWindow;
 use serde_json::{Value, json};
 
 /// Characters of a bar.
 const WIDTH: usize = 20;
-/// The limit that every model counts against: it goes without saying.
-const MAIN_LIMIT: &str = "codex";
 /// What was told longer ago than this is shown with its age, in seconds.
 const FRESH_S: i64 = 45 * 60;
 

@@ -47,7 +47,7 @@ async fn take_in(cli: &Cli, request: RestoreRequest) -> Result<RestoreResponse, 
         }
         ask(auth, RestoreRequest { dry_run: true, ..request.clone() }).await?;
     }
-    ask(Auth::open(cli, true).await?, request).await
+    ask(Auth::open_for_backup(cli).await?, request).await
 }
 
 async fn ask(auth: Auth, request: RestoreRequest) -> Result<RestoreResponse, Failed> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use codex_sim::Sim;
 use domain::service::AUTH;
 use service_kit::startup::{self, StartError, loader, log_format};
-use service_kit::{Bound, DataDir, ListenAddress, PeerChannel, shutdown_signal};
+use service_kit::{Bound, DataDir, Holder, ListenAddress, PeerChannel, shutdown_signal};
 
 use crate::all_in_one::{AllInOne, Listeners};
 use crate::args::{Cli, UpArgs};
@@ -28,7 +28,7 @@ async fn up(cli: &Cli, args: &UpArgs, sim: Option<&Sim>) -> Result<(), Failed> {
     let loaded = config::load(&options).map_err(StartError::from)?;
     let config = loaded.config;
     let dir = DataDir::open(&options.data_dir, true).map_err(StartError::from)?;
-    let _lock = dir.lock().map_err(StartError::from)?;
+    let _lock = dir.lock(&Holder::this("switchboard up", true)).map_err(StartError::from)?;
     let telemetry = telemetry::init("switchboard", log_format(&config), "info").map_err(StartError::from)?;
     startup::tell_memory();
     let shutdown = shutdown_signal().map_err(StartError::from)?;
@@ -41,7 +41,7 @@ async fn up(cli: &Cli, args: &UpArgs, sim: Option<&Sim>) -> Result<(), Failed> {
     };
     if sim.is_some() {
         let auth = PeerChannel::in_process(AUTH, services.control().router());
-        login(auth, None, |_| ()).await?;
+        login(auth, None, |_| (), |_| ()).await?;
     }
     let reloading = services.reload_on_hangup(shutdown.clone());
     startup::announce(&[("gateway", &listeners.agents), ("control", &listeners.control), ("admin", &listeners.admin)]);

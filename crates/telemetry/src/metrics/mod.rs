@@ -19,8 +19,8 @@ pub struct Sample {
     /// The gauge's name: one of [`names`].
     pub name: &'static str,
     /// Labels and their values. Never a token or an account id: scrapes are kept for long. A credential is named by its
-    /// label, which is an e-mail address where its operator, an import or a second login has made it one; `--label` gives
-    /// another.
+    /// label, which nobody but an operator makes an account's address (`--label`, or a database from before labels went
+    /// without them).
     pub labels: Vec<(&'static str, String)>,
     /// The value.
     pub value: f64,

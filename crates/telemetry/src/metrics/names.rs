@@ -8,7 +8,7 @@ pub const BUILD_INFO: &str = "switchboard_build_info";
 /// Gauge: Unix seconds at which the process began.
 pub const PROCESS_START: &str = "process_start_time_seconds";
 /// Gauge, 1 for the state that a credential is in and 0 for the others; labels `credential` (its
-/// label, which may be an e-mail address: see [`Sample`](super::Sample)) and `state`.
+/// label, by default no address: see [`Sample`](super::Sample)) and `state`.
 pub const CREDENTIAL_STATE: &str = "switchboard_credential_state";
 /// Gauge: seconds until a credential's access token ends, negative once it has; label `credential`. Absent for API keys.
 pub const CREDENTIAL_EXPIRES: &str = "switchboard_credential_expires_seconds";

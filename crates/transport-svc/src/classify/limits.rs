@@ -1,6 +1,6 @@
 //! Limits: which one is reached, when it ends, and how long to wait.
 
-use domain::{Failure, Reason};
+use domain::{Failure, Reason, window_name};
 use http::HeaderMap;
 use jiff::Timestamp;
 
@@ -20,7 +20,7 @@ pub(super) fn usage_limit(error: &UpstreamError, headers: &HeaderMap, now_s: i64
         None => "the account's usage limit is reached".to_owned(),
     };
     if let Some(window) = window.filter(|w| w.window_seconds > 0) {
-        message.push_str(&format!(" (the window of {})", span(window.window_seconds)));
+        message.push_str(&format!(" (the window of {})", window_name(window.window_seconds)));
     }
     if let Some(at) = resets_at.and_then(|s| Timestamp::from_second(s).ok()) {
         message.push_str(&format!("; it resets at {at}"));
@@ -40,15 +40,6 @@ pub(super) fn rate_limited(error: &UpstreamError) -> Failure {
     match error.message.as_deref().and_then(try_again_in) {
         Some(seconds) => failure.retry_after(seconds),
         None => failure,
-    }
-}
-
-/// 18,000 seconds are `5 h`.
-fn span(seconds: i32) -> String {
-    match seconds / 60 {
-        m if m % (24 * 60) == 0 => format!("{} days", m / (24 * 60)),
-        m if m % 60 == 0 => format!("{} h", m / 60),
-        m => format!("{m} min"),
     }
 }
 
@@ -133,6 +124,6 @@ mod tests {
         }
         let failure = usage_limit(&UpstreamError::default(), &headers, 1000);
         assert_eq!((failure.resets_at, failure.retry_after_seconds), (Some(9000), Some(8000.0)));
-        assert!(failure.message.contains("7 days"), "{}", failure.message);
+        assert!(failure.message.contains("the window of 7 d)"), "{}", failure.message);
     }
 }

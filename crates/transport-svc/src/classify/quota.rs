@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::MAIN_LIMIT;
 use domain::{Failure, Reason};
 use http::HeaderMap;
 use proto::common::v1::QuotaWindow;
@@ -13,8 +14,6 @@ use proto::common::v1::QuotaWindow;
 use super::detail::shorten;
 use crate::headers;
 
-/// The limit that every model counts against.
-pub(crate) const CODEX: &str = "codex";
 /// Most limits that are read: a server may name as many as it likes.
 const MAX_LIMITS: usize = 16;
 /// Longest id of a limit.
@@ -54,8 +53,8 @@ impl Limits {
     /// The limit of this id, if it or room for it is there. `codex` always has room.
     pub(crate) fn entry(&mut self, id: &str) -> Option<&mut Limit> {
         let id = canonical(id)?;
-        let others = self.0.len() - usize::from(self.0.contains_key(CODEX));
-        if !self.0.contains_key(&id) && id != CODEX && others >= MAX_LIMITS - 1 {
+        let others = self.0.len() - usize::from(self.0.contains_key(MAIN_LIMIT));
+        if !self.0.contains_key(&id) && id != MAIN_LIMIT && others >= MAX_LIMITS - 1 {
             return None;
         }
         Some(self.0.entry(id).or_default())
@@ -152,7 +151,7 @@ pub(crate) fn exhausted(headers: &HeaderMap, windows: &[QuotaWindow], resets_at:
     let named = headers::text(headers, "x-codex-active-limit").and_then(canonical);
     let of = |limit: &str| windows.iter().filter(|w| w.limit == limit).collect::<Vec<_>>();
     let active = named.as_deref().map(&of).filter(|windows| !windows.is_empty());
-    let candidates = active.unwrap_or_else(|| of(CODEX));
+    let candidates = active.unwrap_or_else(|| of(MAIN_LIMIT));
     let ends = |window: &QuotaWindow| window.resets_at.unwrap_or_default() as i64;
     let full = candidates.iter().filter(|w| w.used_percent >= 100.0);
     let full = full.max_by_key(|w| (ends(w), w.window_seconds));

@@ -3,10 +3,11 @@
 //! Of `additional_rate_limits` only the name is certain: entries in a list or an object are taken, each with its windows
 //! inside `rate_limit` or beside its name. What is not understood is no window, and never an error.
 
+use domain::MAIN_LIMIT;
 use proto::common::v1::QuotaWindow;
 use serde_json::{Map, Value};
 
-use crate::classify::quota::{CODEX, Limits, Told};
+use crate::classify::quota::{Limits, Told};
 
 /// Longest name of a plan.
 const MAX_PLAN: usize = 64;
@@ -27,7 +28,7 @@ impl Usage {
         // An account without limits has a null there.
         let main = fields.get("rate_limit")?;
         let mut limits = Limits::default();
-        take(&mut limits, CODEX, None, main);
+        take(&mut limits, MAIN_LIMIT, None, main);
         match fields.get("additional_rate_limits") {
             Some(Value::Array(entries)) => entries.iter().for_each(|entry| additional(&mut limits, None, entry)),
             Some(Value::Object(entries)) => {
@@ -51,7 +52,7 @@ fn additional(limits: &mut Limits, key: Option<&str>, entry: &Value) {
     let name = text(fields, &["limit_name", "name"]);
     let Some(id) = text(fields, &["limit_id", "metered_feature", "id"]).or(key).or(name) else { return };
     // No other limit speaks for the one that every model counts against.
-    if id.trim().eq_ignore_ascii_case(CODEX) {
+    if id.trim().eq_ignore_ascii_case(MAIN_LIMIT) {
         return;
     }
     let windows = fields.get("rate_limit").filter(|inner| inner.is_object()).unwrap_or(entry);

@@ -35,7 +35,7 @@ fn considered(credentials: &[Credential]) -> Vec<Considered> {
 fn the_window_that_is_used_up_is_named() {
     let rests = vec![limit(18_000, "codex", NOW_MS + HOUR_MS), limit(604_800, "codex", NOW_MS + 9 * HOUR_MS)];
     let credential = Credential { rests, plan: Some("plus".into()), ..oauth() };
-    let failure = overall(&subscription(), &considered(&[credential]), NOW_MS);
+    let failure = overall(&subscription(), &Wanted::default(), &considered(&[credential]), NOW_MS);
     // Both windows must be over before a call goes through.
     assert_eq!((failure.reason, failure.resets_at), (Reason::UsageLimit, Some(NOW_S + 9 * 3600)));
     assert_eq!(failure.plan_type.as_deref(), Some("plus"));
@@ -47,12 +47,18 @@ fn what_comes_back_first_is_the_answer_and_what_is_dead_is_named() {
     let resting = Credential { rests: vec![limit(0, "", NOW_MS + HOUR_MS)], ..oauth() };
     let dead = Credential {
         label: "dead".into(),
+        access_expires_at: Some(NOW_S),
         latch: Some(Latch { kind: LatchKind::NeedsLogin, detail: "spent".into() }),
         ..oauth()
     };
     let other_model =
         Credential { rests: vec![rest(RestKind::NotEntitled, Some("gpt-5.5"), NOW_MS + 1000)], ..oauth() };
-    let failure = overall(&subscription(), &considered(&[dead, resting.clone(), other_model, api_key()]), NOW_MS);
+    let failure = overall(
+        &subscription(),
+        &Wanted::default(),
+        &considered(&[dead, resting.clone(), other_model, api_key()]),
+        NOW_MS,
+    );
     assert_eq!((failure.reason, failure.resets_at), (Reason::UsageLimit, Some(NOW_S + 3600)));
     assert!(failure.next_step.contains("credential dead needs a login"), "{}", failure.next_step);
 
@@ -66,7 +72,7 @@ fn what_comes_back_first_is_the_answer_and_what_is_dead_is_named() {
         let refusal = Refusal { retry_at_ms, ..Refusal::new(Why::RefreshFailed, "down") };
         let mut all = considered(std::slice::from_ref(&resting));
         all.push(Considered::of(&oauth(), refusal));
-        let failure = overall(&subscription(), &all, NOW_MS);
+        let failure = overall(&subscription(), &Wanted::default(), &all, NOW_MS);
         assert_eq!(failure.reason, expected, "{failure}");
     }
 }
@@ -91,7 +97,7 @@ proptest! {
             ..oauth()
         };
         let mut all: Vec<Credential> = rests.iter().map(credential).collect();
-        let latch = Some(Latch { kind: LatchKind::Rejected, detail: "dead".into() });
+        let latch = Some(Latch { kind: LatchKind::Ended, detail: "dead".into() });
         let others = [
             Credential { latch, ..oauth() },
             api_key(),
@@ -99,7 +105,7 @@ proptest! {
             Credential { rests: vec![rest(RestKind::NotEntitled, None, NOW_MS + 1)], ..oauth() },
         ];
         all.insert(at % (all.len() + 1), others[beside].clone());
-        let failure = overall(&subscription(), &considered(&all), NOW_MS);
+        let failure = overall(&subscription(), &Wanted::default(), &considered(&all), NOW_MS);
         let last = |rests: &Vec<(bool, i32, i64)>| rests.iter().map(|(_, _, ms)| *ms).max().unwrap_or_default();
         let first = rests.iter().map(last).min().unwrap_or_default();
         let wait = failure.retry_after_seconds.expect("a time");

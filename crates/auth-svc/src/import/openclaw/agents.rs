@@ -73,7 +73,10 @@ fn add(items: &mut Vec<Item>, ids: &mut Vec<String>, id: &str, mut item: Item) -
         return None;
     };
     let Some(original) = original.and_then(|at| items.get_mut(at)) else {
-        let label = item.taken().map(|credential| credential.label.clone())?;
+        let label = free(items, &item.taken()?.label);
+        if let Outcome::Take(credential, _) = &mut item.outcome {
+            credential.label.clone_from(&label);
+        }
         items.push(item);
         return Some((provider, label));
     };
@@ -88,6 +91,13 @@ fn add(items: &mut Vec<Item>, ids: &mut Vec<String>, id: &str, mut item: Item) -
     let why = format!("the same login as {}, whose tokens are as new or newer", original.profile);
     items.push(Item::skip(item.profile, item.provider, why));
     Some((provider, label))
+}
+
+/// `wanted`, or `wanted-2`, `wanted-3`, … where another of the items has it: orders and routes name them by it.
+fn free(items: &[Item], wanted: &str) -> String {
+    let taken = |label: &str| items.iter().filter_map(Item::taken).any(|other| other.label == label);
+    let numbered = (2u32..).map(|n| format!("{wanted}-{n}"));
+    std::iter::once(wanted.to_owned()).chain(numbered).find(|label| !taken(label)).unwrap_or_default()
 }
 
 /// True if both are one login: the same secret, the same user of the same account, or copies of one profile.

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::import::collect::{CollectError, Collected, codex, collect_openclaw};
+use crate::import::collect::{CollectError, Collected, codex, collect_codex_for_export, collect_openclaw};
 
 fn write(path: &Path, content: &str) {
     fs::create_dir_all(path.parent().expect("a parent")).expect("made");
@@ -129,4 +129,24 @@ fn the_seed_is_looked_for_in_openclaws_order() {
     assert_eq!(named.looked_for_seed.len(), 1);
     assert!(matches!(read(Some(&places[2]), None), Err(CollectError::EmptySeed(_))));
     assert!(matches!(read(Some(&root.join("none")), None), Err(CollectError::Missing(..))));
+}
+
+#[test]
+fn an_export_to_codex_cli_goes_into_a_directory_unless_a_file_is_named() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let root = dir.path();
+    write(&root.join("login"), "{}");
+    fs::create_dir(root.join("odd.json")).expect("made");
+    for (named, file) in [
+        ("new", "new/auth.json"),
+        ("new/", "new/auth.json"),
+        ("new.json/", "new.json/auth.json"),
+        ("odd.json", "odd.json/auth.json"),
+        ("copy.json", "copy.json"),
+        ("new/copy.json", "new/copy.json"),
+        ("login", "login"),
+    ] {
+        let collected = collect_codex_for_export(Some(&root.join(named))).expect("read");
+        assert_eq!(collected.root, root.join(file), "{named}");
+    }
 }

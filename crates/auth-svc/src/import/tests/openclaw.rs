@@ -12,6 +12,8 @@ fn fixture() -> ImportCredentialsRequest {
 }
 
 const PROFILE: &str = "openai-codex:agent@example.com";
+/// Its label: without the address.
+const LABEL: &str = "openai-codex";
 
 #[tokio::test]
 async fn the_fixture_comes_in_whole() {
@@ -21,7 +23,7 @@ async fn the_fixture_comes_in_whole() {
     let login = line(&response, PROFILE);
     assert_eq!(
         (login.label.as_str(), login.action.as_str(), login.provider.as_str()),
-        (PROFILE, "created", "openai-codex")
+        (LABEL, "created", "openai-codex")
     );
     assert_eq!(login.first_refresh, Some(4_101_948_221.0));
     assert_eq!(line(&response, "openai:default").action, "created");
@@ -33,7 +35,7 @@ async fn the_fixture_comes_in_whole() {
          # allowed = [\"openai-codex/gpt-5.5\"]\n"
     );
 
-    let credential = bench.get(PROFILE).await;
+    let credential = bench.get(LABEL).await;
     assert_eq!(refresh_token(&credential), Some("rt-fixture-1"));
     assert!(upstream_secret(&credential).starts_with("eyJ"));
     assert_eq!(credential.account_id.as_deref(), Some("acct-fixture-1"));
@@ -58,7 +60,7 @@ async fn the_wrong_seed_leaves_a_credential_that_says_why() {
     let wrong = ImportCredentialsRequest { secret_seed: Some(raw("/etc/SEED-FILE", "not the seed\n")), ..fixture() };
     let response = bench.import(wrong.clone()).await;
     let login = line(&response, PROFILE);
-    assert_eq!((login.action.as_str(), login.label.as_str()), ("undecryptable", PROFILE));
+    assert_eq!((login.action.as_str(), login.label.as_str()), ("undecryptable", LABEL));
     assert!(
         login.detail.contains("credentials/auth-profiles/f4f8252ceb052979232445f2c58871b7.json"),
         "{}",
@@ -66,7 +68,7 @@ async fn the_wrong_seed_leaves_a_credential_that_says_why() {
     );
     assert!(login.detail.contains("the seed from /etc/SEED-FILE"), "{}", login.detail);
     assert!(response.usable, "the API key is usable");
-    let Secrets::Undecryptable { detail } = bench.get(PROFILE).await.secrets else { panic!("it was opened") };
+    let Secrets::Undecryptable { detail } = bench.get(LABEL).await.secrets else { panic!("it was opened") };
     assert_eq!(detail, login.detail);
 
     let none = bench.import(ImportCredentialsRequest { secret_seed: None, ..fixture() }).await;
@@ -74,13 +76,13 @@ async fn the_wrong_seed_leaves_a_credential_that_says_why() {
 
     let right = bench.import(fixture()).await;
     assert_eq!(line(&right, PROFILE).action, "updated");
-    assert_eq!(refresh_token(&bench.get(PROFILE).await), Some("rt-fixture-1"));
+    assert_eq!(refresh_token(&bench.get(LABEL).await), Some("rt-fixture-1"));
 
     // Once opened, it is not closed again.
     let after = bench.import(wrong).await;
     assert_eq!(line(&after, PROFILE).action, "undecryptable");
     assert!(line(&after, PROFILE).detail.contains("stays as it is"), "{after:?}");
-    assert_eq!(refresh_token(&bench.get(PROFILE).await), Some("rt-fixture-1"));
+    assert_eq!(refresh_token(&bench.get(LABEL).await), Some("rt-fixture-1"));
 }
 
 #[tokio::test]
@@ -210,4 +212,17 @@ async fn databases_are_named_and_not_read() {
     let both = vec![profiles(json!({ "openai-codex:a": login("acct-1", NOW + DAY) })), database()];
     let response = bench.import(openclaw(both)).await;
     assert!(response.usable && response.notes.join("\n").contains("may be older"), "{response:?}");
+}
+
+#[test]
+fn a_label_has_no_address() {
+    for (name, label) in [
+        ("openai-codex:default", "openai-codex:default"),
+        ("openai-codex:agent@example.com", "openai-codex"),
+        ("ops/openai-codex:agent@example.com", "ops/openai-codex"),
+        ("agent@example.com", "main"),
+        ("a b", "a-b"),
+    ] {
+        assert_eq!(crate::import::openclaw::label(name), label, "{name}");
+    }
 }

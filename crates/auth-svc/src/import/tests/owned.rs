@@ -52,3 +52,32 @@ async fn what_is_owned_here_is_not_borrowed() {
     let response = bench.import(borrow(auth("rt-S3CRET-1", NOW + 10 * DAY))).await;
     assert!(detail(&response).contains("is borrowed now") && bench.get("main").await.borrowed, "{response:?}");
 }
+
+#[tokio::test]
+async fn what_is_said_is_true_of_what_stays() {
+    let bench = Bench::new().await;
+    bench.import(auth("rt-S3CRET-1", NOW + 5 * DAY)).await;
+    bench.import(auth("rt-S3CRET-2", NOW + 10 * DAY)).await;
+    for (refresh, says) in
+        [("rt-S3CRET-1", "refresh token of the file is stale"), ("rt-S3CRET-0", "are newer and stay")]
+    {
+        let response = bench.import(auth(refresh, NOW + 4 * DAY)).await;
+        assert!(detail(&response).contains(says), "{response:?}");
+        assert!(detail(&response).contains("expires at 2026-12-03"), "of the tokens that stay: {response:?}");
+        let notes = response.notes.join("\n");
+        assert!(!notes.contains("from then on every other copy"), "it is spent already: {notes}");
+        assert!(notes.contains("is older than what is here") && notes.contains("Codex CLI still holds it"), "{notes}");
+        assert!(response.usable, "what is here is");
+    }
+    // The provider has refused the very tokens that come in again.
+    let main = bench.get("main").await;
+    bench.store.latch(&main.id, main.version, store::LatchKind::NeedsLogin, "it is spent").await.expect("latched");
+    for borrow in [false, true] {
+        let request = ImportCredentialsRequest { borrow, ..auth("rt-S3CRET-1", NOW + 4 * DAY) };
+        let response = bench.import(request).await;
+        assert!(detail(&response).contains("main still needs a new login (it is spent)"), "{response:?}");
+        let notes = response.notes.join("\n");
+        assert!(!notes.contains("it is Switchboard's") && !notes.contains("borrowed"), "{notes}");
+        assert!(!response.usable && line(&response, "tokens").first_refresh.is_none(), "{response:?}");
+    }
+}

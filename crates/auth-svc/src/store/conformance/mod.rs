@@ -5,10 +5,12 @@
 //! `store::conformance::<engine>::cases::<topic>::<case>`. Cases use what the rest of the crate uses, `Store`'s methods, and
 //! nothing of an engine's own; what only SQLite can do (files, copies before migrations) is tested beside its code.
 //!
-//! A new case is a function in one of the topics here, and its name in the list below. A new table brings a topic.
+//! A new case is a function in one of the topics here, and its name in the list below. A new table brings a topic, and a
+//! new method a case: `coverage` holds that.
 
 mod audits;
 mod contradictions;
+mod coverage;
 mod key_changes;
 mod key_usage;
 mod keys;
@@ -59,13 +61,16 @@ macro_rules! conformance {
                     what_is_not_finished_did_not_happen;
                 tokens: a_late_refresh_changes_nothing, what_a_refresh_leaves_out_is_kept,
                     a_latch_is_of_its_version, a_confirmation_lifts_what_only_a_refresh_can_end,
-                    everything_survives_a_reopening, no_debug_output_shows_a_secret;
+                    everything_survives_a_reopening, a_closed_database_takes_nothing_more_and_has_everything,
+                    no_debug_output_shows_a_secret;
                 refreshing: one_that_comes_too_late_changes_nothing, an_intent_is_held_until_its_deadline,
                     an_answer_is_stored_whoever_holds_the_lease_now, one_token_request_for_each_client,
                     every_end_frees_the_turn, doubt_lasts_until_an_answer,
                     failures_count_for_their_token_and_outlive_a_restart;
                 ownership: a_spent_refresh_token_never_comes_back,
-                    a_login_of_our_own_always_counts_and_keeps_the_way_back, it_is_given_up_and_taken_back;
+                    a_login_of_our_own_always_counts_and_keeps_the_way_back, it_is_given_up_and_taken_back,
+                    it_is_given_up_once_before_it_is_forgotten, nobody_begins_a_refresh_of_what_is_not_ours,
+                    whoever_plans_refreshes_is_told_of_every_change;
                 selections: an_order_is_kept_and_names_what_it_does_not_know, an_operators_choice_lasts,
                     an_import_chooses_where_nobody_has;
                 quotas: windows_are_known_by_limit_and_length, what_was_told_later_stays,
@@ -74,8 +79,9 @@ macro_rules! conformance {
                     limits_of_several_windows_stand_beside_each_other;
                 keys: a_key_is_found_by_its_hash_until_it_is_revoked, names_are_unique_among_live_keys,
                     uses_only_move_forward, limits_are_kept_and_a_rotation_keeps_the_key;
-                key_usage: each_day_counts_for_itself, a_count_of_a_key_that_is_not_there_is_passed_over;
-                audits: the_newest_come_first_and_filters_hold;
+                key_usage: each_day_counts_for_itself, a_report_counts_once,
+                    a_count_of_a_key_that_is_not_there_is_passed_over;
+                audits: the_newest_come_first_and_filters_hold, what_is_old_is_forgotten_in_time;
                 writers: two_writers_lose_nothing, one_of_two_refreshes_wins, readers_see_whole_changes,
                     a_dropped_transaction_leaves_nothing;
                 rekeying: everything_opens_before_during_and_after, writers_go_on, a_change_can_be_repeated;
@@ -89,7 +95,8 @@ macro_rules! conformance {
                     what_an_older_version_does_not_know, api_keys_are_never_unconfirmed, a_refresh_under_way_is_left_alone;
                 restoring: a_spent_token_never_comes_in, what_is_spent_there_is_spent_here,
                     what_was_given_up_stays_given_up, an_operators_choice_stays, limits_and_rotations_come_along,
-                    a_rotated_key_stays_as_it_is_here, the_day_of_a_key_goes_on;
+                    a_rotated_key_stays_as_it_is_here, the_day_of_a_key_goes_on,
+                    no_more_spent_tokens_are_kept_than_can_come_back;
             }
         }
     };

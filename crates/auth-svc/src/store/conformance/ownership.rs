@@ -3,9 +3,10 @@
 use secrecy::SecretString;
 use serde_json::json;
 
+use super::snapshots::taking;
 use super::tokens::refreshed;
-use super::{Engine, NOW_S, login, named, put, refresh, tokens_of};
-use crate::store::{NewCredential, RefreshedTokens, Secrets, Source, TokenHash, Upserted};
+use super::{Engine, NOW_S, begin, login, named, put, refresh, tokens_of};
+use crate::store::{Begun, LatchKind, NewCredential, RefreshedTokens, Secrets, Source, Store, TokenHash, Upserted};
 
 pub(super) async fn a_spent_refresh_token_never_comes_back(engine: &impl Engine) {
     let store = engine.open().await;
@@ -28,12 +29,12 @@ pub(super) async fn a_spent_refresh_token_never_comes_back(engine: &impl Engine)
     // Its file claims a later expiry, and no account: the token alone proves it.
     let again =
         NewCredential { account_id: None, email: None, access_expires_at: Some(NOW_S + 9_000), ..first.clone() };
-    assert_eq!(upsert(&again).await, ("main".into(), Upserted::KeptNewer));
+    assert_eq!(upsert(&again).await, ("main".into(), Upserted::KeptSpent));
     assert_eq!(tokens_of(&named(&store, "main").await).1, Some("r-two"));
 
     // What a newer login replaces is kept out likewise, and an access token alone replaces no login.
     assert_eq!(upsert(&login("acct", "three", NOW_S + 500)).await.1, Upserted::Updated);
-    assert_eq!(upsert(&login("acct", "two", NOW_S + 9_000)).await.1, Upserted::KeptNewer);
+    assert_eq!(upsert(&login("acct", "two", NOW_S + 9_000)).await.1, Upserted::KeptSpent);
     let alone = Secrets::Present { access: Some("a-x".into()), refresh: None, id_token: None, api_key: None };
     let alone = NewCredential { secrets: alone, ..login("acct", "-", NOW_S + 9_000) };
     assert_eq!(upsert(&alone).await.1, Upserted::KeptNewer);
@@ -74,4 +75,64 @@ pub(super) async fn it_is_given_up_and_taken_back(engine: &impl Engine) {
     let now = named(&store, "main").await;
     assert_eq!((now.exported_at, now.version), (None, 1));
     assert!(crate::refresh::can_refresh(&now, "https://auth.openai.com").is_ok());
+}
+
+pub(super) async fn it_is_given_up_once_before_it_is_forgotten(engine: &impl Engine) {
+    let store = engine.open().await;
+    let id = put(&store, &login("acct", "one", NOW_S)).await.id;
+    assert!(store.give_up(&id).await.expect("asked"));
+    assert!(!store.give_up(&id).await.expect("asked"), "somebody has done so before");
+    assert!(!store.give_up("nobody").await.expect("asked"));
+    assert_eq!(named(&engine.open().await, "main").await.exported_at, Some(NOW_S));
+    store.take_up(&id).await.expect("kept after all");
+    assert_eq!(named(&engine.open().await, "main").await.exported_at, None);
+    let seen = named(&store, "main").await;
+    assert!(matches!(begin(&store, &seen, "somebody").await, Begun::Taken(_)), "it is refreshed here again");
+}
+
+pub(super) async fn nobody_begins_a_refresh_of_what_is_not_ours<E: Engine>(engine: &E) {
+    let store = engine.open().await;
+    let moved = async |store: &Store, label: &str| {
+        let seen = named(store, label).await;
+        matches!(begin(store, &seen, "somebody").await, Begun::Moved)
+    };
+    let lent = NewCredential { borrowed: true, label: "lent".into(), ..login("acct-2", "two", NOW_S) };
+    put(&store, &lent).await;
+    assert!(moved(&store, "lent").await, "borrowed");
+    // What others have done to it after it was read counts, too.
+    for taken in ["given up", "refused"] {
+        let seen = put(&store, &NewCredential { label: taken.into(), ..login(taken, taken, NOW_S) }).await;
+        match taken {
+            "given up" => store.mark_exported(std::slice::from_ref(&seen.id)).await.expect("marked"),
+            _ => assert!(store.latch(&seen.id, 1, LatchKind::NeedsLogin, "dead").await.expect("latched")),
+        }
+        assert!(matches!(begin(&store, &seen, "somebody").await, Begun::Moved), "{taken}");
+    }
+    let elsewhere = E::new().await.open().await;
+    put(&store, &login("acct", "one", NOW_S)).await;
+    elsewhere.restore(&store.snapshot().await.expect("read"), &taking(false)).await.expect("restored");
+    assert!(moved(&elsewhere, "main").await, "unconfirmed");
+    assert!(!moved(&store, "main").await, "and what is ours is begun");
+}
+
+pub(super) async fn whoever_plans_refreshes_is_told_of_every_change(engine: &impl Engine) {
+    let store = engine.open().await;
+    // What happened before this is of no interest.
+    let told = async |what: &str| {
+        let notified = tokio::time::timeout(std::time::Duration::from_secs(20), store.changed().notified());
+        assert!(notified.await.is_ok(), "nobody is told of {what}");
+    };
+    let id = put(&store, &login("acct", "one", NOW_S)).await.id;
+    told("what is taken in").await;
+    refresh(&store, "main", &refreshed("two")).await;
+    told("a refresh").await;
+    store.confirm_credential(&id).await.expect("asked");
+    told("a confirmation").await;
+    let backup = store.snapshot().await.expect("read");
+    store.restore(&backup, &taking(true)).await.expect("restored");
+    told("a restore").await;
+    store.mark_exported(std::slice::from_ref(&id)).await.expect("marked");
+    told("an export").await;
+    store.give_up(&id).await.expect("asked");
+    told("what is given up").await;
 }

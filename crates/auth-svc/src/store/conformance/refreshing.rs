@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::tokens::refreshed;
 use super::{Engine, NOW_S, begin, intent, login, named, put, tokens_of};
-use crate::store::{Begun, Doubt, NewCredential, RefreshFailure, RefreshedTokens, Store};
+use crate::store::{Begun, Doubt, LatchKind, NewCredential, RefreshFailure, RefreshedTokens, Store};
 
 /// A refresh that brings these and nothing more.
 fn brought(access: &str, refresh: Option<&str>) -> RefreshedTokens {
@@ -76,12 +76,12 @@ pub(super) async fn an_answer_is_stored_whoever_holds_the_lease_now(engine: &imp
     let doubt = Doubt { at_ms: slow.started_ms, cause: None };
     assert_eq!(eager.doubt, Some(doubt), "what the one before did with the token is not known");
     // The second request is refused, since the first one has spent the token. Its answer comes now.
-    assert!(store.refuse_refresh(&eager, "reused").await.expect("latched"));
+    assert!(store.refuse_refresh(&eager, "reused", false).await.expect("latched"));
     assert!(named(&store, "main").await.latch.is_some());
     assert_eq!(store.store_refreshed(&slow, &brought("new", Some("r-new")), None).await.expect("stored"), Some(2));
     let now = named(&store, "main").await;
     assert_eq!((now.version, now.latch, now.refresh), (2, None, Default::default()));
-    assert!(!store.refuse_refresh(&eager, "reused").await.expect("asked"), "nothing latches what came after");
+    assert!(!store.refuse_refresh(&eager, "reused", false).await.expect("asked"), "nothing latches what came after");
     assert_eq!(named(&store, "main").await.latch, None);
 }
 
@@ -94,7 +94,8 @@ pub(super) async fn one_token_request_for_each_client(engine: &impl Engine) {
     assert!(matches!(store.begin_refresh(&two, "other client", "second", 1000).await, Ok(Begun::Taken(_))));
     store.extend_refresh(&first, 5000).await.expect("extended");
     clock.advance_ms(1500);
-    // The turn is over; the token is kept from others for longer.
+    // The turn is over, and another login goes on; the token is kept from others for longer.
+    intent(&store, &named(&store, "b").await, "meanwhile").await;
     assert!(matches!(begin(&store, &one, "third").await, Begun::Held { same: true, .. }));
     // A clock that was put back by a day must not block anybody for a day.
     clock.advance_ms(-24 * 3_600_000);
@@ -111,7 +112,10 @@ pub(super) async fn every_end_frees_the_turn(engine: &impl Engine) {
     let second = intent(&store, &two, "second").await;
     store.end_refresh(&second, Some(&lost), &failure).await.expect("ended");
     let third = intent(&store, &one, "third").await;
-    assert!(store.refuse_refresh(&third, "dead").await.expect("latched"));
+    store.latch(&one.id, one.version, LatchKind::Rejected, "401").await.expect("latched");
+    assert!(store.refuse_refresh(&third, "dead", false).await.expect("latched"));
+    let latch = named(&store, "main").await.latch.expect("a latch");
+    assert_eq!(latch.kind, LatchKind::Ended, "the upstream had rejected its access token");
     let fourth = intent(&store, &named(&store, "b").await, "fourth").await;
     assert_eq!(fourth.doubt, Some(lost));
     assert_eq!(store.store_refreshed(&fourth, &brought("new", None), None).await.expect("stored"), Some(2));

@@ -17,6 +17,7 @@ pub(super) async fn everything_opens_before_during_and_after(engine: &impl Engin
     assert_eq!(store.change_key(&new).await.expect("changed"), 5);
     assert!(store.key_id() == new.id() && old != new.id());
     assert_eq!(store.seal_leftovers().await.expect("swept"), 0, "there are none");
+    store.forget_old_values().await;
     assert_eq!(tokens_of(&named(&store, "main").await), (Some("a-one"), Some("r-one")));
     assert_eq!(tokens_of(&named(&store, "main-2").await).0, Some("sk-1"));
     assert!(store.extra(&id).await.expect("read")["login_owner_id"] == "kept");

@@ -1,5 +1,7 @@
 //! What a backup must not undo: what was spent, given up, chosen, limited, used.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use super::key_usage::today;
@@ -45,7 +47,7 @@ pub(super) async fn a_spent_token_never_comes_in<E: Engine>(engine: &E) {
     let four = TokenHash::of(&SecretString::from("r-four"));
     assert!(here.spent_tokens(&now.id).await.expect("read").contains(&four));
     let back = NewCredential { access_expires_at: Some(NOW_S + 99_000), ..mine };
-    assert_eq!(here.upsert_credential(&back, false).await.expect("asked").1, Upserted::KeptNewer);
+    assert_eq!(here.upsert_credential(&back, false).await.expect("asked").1, Upserted::KeptSpent);
 }
 
 pub(super) async fn what_is_spent_there_is_spent_here<E: Engine>(engine: &E) {
@@ -57,7 +59,7 @@ pub(super) async fn what_is_spent_there_is_spent_here<E: Engine>(engine: &E) {
     // An older file of the login is known as such after a restore.
     restore(&empty, &backup, false).await;
     let file = login("acct", "one", NOW_S + 9000);
-    assert_eq!(empty.upsert_credential(&file, false).await.expect("asked").1, Upserted::KeptNewer);
+    assert_eq!(empty.upsert_credential(&file, false).await.expect("asked").1, Upserted::KeptSpent);
     let now = named(&empty, "main").await;
     assert!(now.unconfirmed && tokens_of(&now).1 == Some("r-two"));
     // What stands here was spent there: the backup is newer, whatever the times say.
@@ -148,7 +150,22 @@ pub(super) async fn the_day_of_a_key_goes_on<E: Engine>(engine: &E) {
     let store = engine.open().await;
     let id = store.insert_agent_key(&key("one", 1)).await.expect("made").id;
     let backup = snapshot(&store).await;
-    store.add_key_usage(&[Used { key_id: id, tokens: 8, at: NOW_S }]).await.expect("added");
+    store.add_key_usage("batch-1", &[Used { key_id: id, tokens: 8, at: NOW_S }]).await.expect("added");
     assert_eq!(restore(&store, &backup, true).await, told(&[("one", Decided::Unchanged)]));
     assert_eq!(today(&store).await, 8, "a restore gives it no second allowance");
+}
+
+pub(super) async fn no_more_spent_tokens_are_kept_than_can_come_back<E: Engine>(engine: &E) {
+    let here = engine.open().await;
+    let id = put(&here, &login("acct", "one", NOW_S)).await.id;
+    let mut json = serde_json::to_value(snapshot(&here).await).expect("JSON");
+    let spent = |n: u64| {
+        let hash = [n.to_be_bytes(), [0; 8], [0; 8], [0; 8]].concat();
+        serde_json::json!({ "credential_id": id, "hash": { "base64": STANDARD.encode(hash) } })
+    };
+    json["spent_tokens"] = (0..1100).map(spent).collect();
+    let backup = serde_json::from_value(json).expect("a snapshot");
+    let elsewhere = E::new().await.open().await;
+    restore(&elsewhere, &backup, false).await;
+    assert_eq!(elsewhere.spent_tokens(&id).await.expect("read").len(), 1000);
 }

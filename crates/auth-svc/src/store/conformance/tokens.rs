@@ -57,6 +57,14 @@ pub(super) async fn a_latch_is_of_its_version(engine: &impl Engine) {
     assert_eq!((latch.kind, latch.detail.as_str()), (LatchKind::Rejected, "401"));
     refresh(&store, "main", &refreshed("next")).await;
     assert_eq!(named(&store, "main").await.latch, None);
+    // A rejection of one whose refresh was refused for good is its end, and the refusal stays the cause.
+    store.latch(&old.id, 2, LatchKind::NeedsLogin, "dead").await.expect("latched");
+    for _ in 0..2 {
+        store.latch(&old.id, 2, LatchKind::Rejected, "401").await.expect("latched");
+        let latch = named(&store, "main").await.latch.expect("a latch");
+        assert_eq!(latch.kind, LatchKind::Ended);
+        assert!(latch.detail.starts_with("dead; ") && latch.detail.contains("(401)"), "{}", latch.detail);
+    }
 }
 
 pub(super) async fn a_confirmation_lifts_what_only_a_refresh_can_end<E: Engine>(engine: &E) {
@@ -118,4 +126,18 @@ pub(super) async fn no_debug_output_shows_a_secret(engine: &impl Engine) {
     ] {
         assert!(!text.contains("hunter2") && !text.contains("104, 117"), "{text}");
     }
+}
+
+pub(super) async fn a_closed_database_takes_nothing_more_and_has_everything(engine: &impl Engine) {
+    let store = engine.open().await;
+    put(&store, &login("acct", "one", NOW_S)).await;
+    store.check_open().await.expect("it could be written");
+    store.close().await;
+    assert!(store.check_open().await.is_err() && store.list_credentials(None).await.is_err());
+    let again = engine.open().await;
+    assert_eq!(tokens_of(&named(&again, "main").await), (Some("a-one"), Some("r-one")));
+    again.check().await.expect("it takes writes");
+    again.check_now().await.expect("it still does");
+    assert!(store.check_now().await.is_err(), "what was asked a moment ago is asked anew");
+    assert!(again.upgraded().is_none(), "it was of this version");
 }

@@ -15,7 +15,7 @@ pub(super) async fn the_same_login_has_no_twin_and_keeps_its_newest_tokens(engin
     assert_eq!(upsert(&first).await, ("main".into(), Upserted::Unchanged));
     assert_eq!(upsert(&login("acct-2", "two", NOW_S)).await, ("main-2".into(), Upserted::Created));
     assert_eq!(upsert(&login("acct-1", "newer", NOW_S + 200)).await, ("main".into(), Upserted::Updated));
-    assert_eq!(upsert(&first).await, ("main".into(), Upserted::KeptNewer));
+    assert_eq!(upsert(&first).await, ("main".into(), Upserted::KeptSpent));
     let stored = named(&store, "main").await;
     assert_eq!((stored.version, stored.access_expires_at), (2, Some(NOW_S + 200)));
     assert_eq!(tokens_of(&stored), (Some("a-newer"), Some("r-newer")));
@@ -82,6 +82,10 @@ pub(super) async fn labels_and_ids_name_a_credential(engine: &impl Engine) {
     let stored = put(&store, &login("acct", "one", NOW_S)).await;
     for name in [&stored.id, &stored.label] {
         assert_eq!(store.credential_named(name).await.expect("found").id, stored.id);
+    }
+    put(&store, &api_key("sk-1")).await;
+    for (provider, count) in [(None, 2), (Some("openai-codex"), 1), (Some("openai"), 1), (Some("nobody"), 0)] {
+        assert_eq!(store.list_credentials(provider).await.expect("listed").len(), count, "{provider:?}");
     }
     let unknown = store.credential_named("other").await.expect_err("unknown").to_string();
     assert!(unknown.contains("\"other\""), "{unknown}");

@@ -20,7 +20,14 @@ const GIVEN_UP: &str =
     "its ownership was handed to another program and stays there; log in or import it to take it back";
 
 fn one(name: &str, decided: Decided, detail: String) -> Restored {
-    Restored { kind: "credential", name: name.to_owned(), decided, detail, unconfirmed: false }
+    Restored {
+        kind: "credential",
+        name: name.to_owned(),
+        decided,
+        detail,
+        unconfirmed: false,
+        here: decided != Decided::Skipped,
+    }
 }
 
 /// Whether nobody has spent its refresh token since, an operator alone can say.
@@ -77,7 +84,7 @@ impl Store {
             return Ok(one(&old.label, Decided::Updated, GIVEN_UP.to_owned()));
         }
         if decided != Decided::Updated {
-            return Ok(one(&old.label, decided, detail));
+            return Ok(Restored { here: true, ..one(&old.label, decided, detail) });
         }
         if let Some(at) = old.exported_at {
             row.0.insert("exported_at".to_owned(), Cell::Integer(at));

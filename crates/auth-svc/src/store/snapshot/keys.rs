@@ -1,11 +1,9 @@
 //! Taking an agent key of a backup in: by its hash, since nothing else is known of it. The one that is here stays as it
 //! is: what was revoked here stays revoked.
 
-use std::collections::BTreeMap;
-
 use sqlx::{Sqlite, Transaction};
 
-use super::{Cell, Decided, Restored, Row};
+use super::{Cell, Decided, Labels, Restored, Row};
 use crate::store::tables::AGENT_KEYS;
 use crate::store::{Store, StoreError};
 
@@ -13,12 +11,11 @@ use crate::store::{Store, StoreError};
 type Here = (String, String, Vec<u8>, Option<Vec<u8>>, Option<i64>);
 
 impl Store {
-    /// `labels`: those of the backup's credentials, and what they are here.
     pub(super) async fn restore_key(
         &self,
         tx: &mut Transaction<'_, Sqlite>,
         row: &Row,
-        labels: &BTreeMap<String, String>,
+        labels: &Labels,
     ) -> Result<Restored, StoreError> {
         let known: Vec<Here> = sqlx::query_as("SELECT id, name, hash, previous_hash, revoked_at FROM agent_keys")
             .fetch_all(&mut **tx)
@@ -31,6 +28,7 @@ impl Store {
             decided,
             detail,
             unconfirmed: false,
+            here: decided != Decided::Skipped,
         };
         let revoked = row.integer("revoked_at");
         let (Some(id), Some(hash)) = (row.text("id"), row.0.get("hash").and_then(Cell::bytes)) else {
@@ -68,9 +66,17 @@ impl Store {
             let detail = format!("it has what this version does not know: {}", unknown.join(", "));
             return Ok(one(wanted, Decided::Skipped, detail));
         }
-        let Some(credentials) = renamed(row.text("credentials"), labels) else {
+        let here: Vec<String> =
+            sqlx::query_scalar("SELECT label FROM credentials").fetch_all(&mut **tx).await.map_err(self.failed())?;
+        let Some(Listed { credentials, left_out }) = listed(row.text("credentials"), labels, &here) else {
             return Ok(one(wanted, Decided::Skipped, "its list of credentials cannot be read".to_owned()));
         };
+        let missing = format!("its list names what did not come in: {}", left_out.join(", "));
+        if !left_out.is_empty() && credentials.is_empty() {
+            // Without a list it would allow them all.
+            return Ok(one(wanted, Decided::Skipped, missing));
+        }
+        let credentials = serde_json::Value::from(credentials).to_string();
         let taken = |name: &str| known.iter().any(|(_, other, _, _, revoked)| other == name && revoked.is_none());
         let name = match revoked {
             None if taken(wanted) => (2u32..).map(|n| format!("{wanted}-{n}")).find(|name| !taken(name)),
@@ -82,14 +88,52 @@ impl Store {
         row.0.insert("credentials".to_owned(), Cell::Text(credentials.into()));
         let columns = self.columns(tx, &AGENT_KEYS, &row, "")?;
         self.insert_row(tx, &AGENT_KEYS, columns).await?;
-        let detail = if revoked.is_some() { "revoked, as it was".to_owned() } else { String::new() };
-        Ok(one(&name, Decided::Created, detail))
+        let revoked = revoked.map(|_| "revoked, as it was".to_owned());
+        let details: Vec<String> = revoked.into_iter().chain((!left_out.is_empty()).then_some(missing)).collect();
+        Ok(one(&name, Decided::Created, details.join("; ")))
     }
 }
 
-/// A key's list of credentials with the labels that they have here: the label of the backup may be another login's.
-fn renamed(list: Option<&str>, labels: &BTreeMap<String, String>) -> Option<String> {
+/// A key's list of credentials, with the labels that they have here.
+struct Listed {
+    credentials: Vec<String>,
+    /// What would name another login here, or none.
+    left_out: Vec<String>,
+}
+
+/// `here`: every label of this database, by now. `None` if the list cannot be read.
+fn listed(list: Option<&str>, labels: &Labels, here: &[String]) -> Option<Listed> {
     let list: Vec<String> = serde_json::from_str(list?).ok()?;
-    let here = list.into_iter().map(|label| labels.get(&label).cloned().unwrap_or(label));
-    Some(serde_json::Value::from(here.collect::<Vec<_>>()).to_string())
+    let mut listed = Listed { credentials: Vec::new(), left_out: Vec::new() };
+    for label in list {
+        match labels.get(&label) {
+            Some(Some(name)) => listed.credentials.push(name.clone()),
+            // It was removed there before the backup: as long as nothing is called so, it names nothing here, too.
+            None if !here.contains(&label) => listed.credentials.push(label),
+            Some(None) | None => listed.left_out.push(label),
+        }
+    }
+    Some(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_never_comes_to_name_another_login() {
+        let labels: Labels = [("main", Some("main-2")), ("gone", None)]
+            .map(|(there, here)| (there.to_owned(), here.map(str::to_owned)))
+            .into();
+        let here = ["main", "main-2", "gone", "other"].map(str::to_owned);
+        let of = |list: &str| {
+            let listed = listed(Some(list), &labels, &here).expect("a list");
+            (listed.credentials.join(" "), listed.left_out.join(" "))
+        };
+        assert_eq!(of(r#"["main"]"#), ("main-2".into(), String::new()));
+        assert_eq!(of(r#"["main", "gone"]"#), ("main-2".into(), "gone".into()));
+        assert_eq!(of(r#"["other", "nothing"]"#), ("nothing".into(), "other".into()));
+        assert_eq!(of("[]"), (String::new(), String::new()));
+        assert!(listed(Some("main"), &labels, &here).is_none());
+    }
 }

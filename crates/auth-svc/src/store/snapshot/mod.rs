@@ -75,7 +75,12 @@ pub(crate) struct Restored {
     pub(crate) detail: String,
     /// True if it waits for `credentials confirm`.
     pub(crate) unconfirmed: bool,
+    /// True if what `name` names here is the same thing.
+    pub(crate) here: bool,
 }
+
+/// Labels of a backup's credentials, and what they are here; `None` for one that is not here.
+type Labels = BTreeMap<String, Option<String>>;
 
 /// How a backup is taken in.
 pub(crate) struct Taking<'a> {
@@ -92,16 +97,18 @@ impl Store {
     pub(crate) async fn restore(&self, snapshot: &Snapshot, taking: &Taking<'_>) -> Result<Vec<Restored>, StoreError> {
         let mut tx = self.write().await?;
         let mut restored = Vec::new();
-        // Labels of the backup, and what they are here.
-        let mut labels = BTreeMap::new();
+        // Labels of the backup, and what they are here; `None` for what is not here.
+        let mut labels: Labels = BTreeMap::new();
         let spent = spent::by_credential(&snapshot.spent_tokens);
         let none = HashSet::new();
         for row in &snapshot.credentials {
             let spent = row.text("id").and_then(|id| spent.get(id)).unwrap_or(&none);
             let one = self.restore_credential(&mut tx, row, spent, taking).await?;
-            if let Some(label) = row.text("label").filter(|_| one.decided != Decided::Skipped) {
-                labels.insert(label.to_owned(), one.name.clone());
-                self.restore_spent(&mut tx, &one.name, spent).await?;
+            if let Some(label) = row.text("label") {
+                labels.insert(label.to_owned(), one.here.then(|| one.name.clone()));
+                if one.decided != Decided::Skipped {
+                    self.restore_spent(&mut tx, &one.name, spent).await?;
+                }
             }
             restored.push(one);
         }

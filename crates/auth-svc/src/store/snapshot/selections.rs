@@ -19,6 +19,7 @@ impl Store {
             decided,
             detail,
             unconfirmed: false,
+            here: decided != Decided::Skipped,
         };
         let mode: Option<Mode> = row.text("mode").and_then(|mode| mode.parse().ok());
         let Some(mode) = mode.filter(|_| !provider.is_empty() && row.unknown(SELECTIONS.columns).is_empty()) else {

@@ -9,7 +9,7 @@ const LONGEST: u64 = 64 * 1024;
 
 /// Lines of standard input, one after the other; closed at its end. The thread that reads is not waited for: somebody who
 /// gives up must not have to press Enter first.
-pub(super) fn lines() -> mpsc::Receiver<io::Result<String>> {
+pub(crate) fn lines() -> mpsc::Receiver<io::Result<String>> {
     let (sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || {
         loop {

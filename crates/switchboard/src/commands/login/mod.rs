@@ -2,7 +2,7 @@
 //! redirect; and API keys from standard input.
 
 mod api_key;
-mod input;
+pub(super) mod input;
 mod paste;
 
 use domain::service::AUTH;
@@ -15,7 +15,7 @@ use service_kit::{PeerChannel, failure_from_proto};
 use crate::args::{Cli, LoginArgs, LoginProvider};
 use crate::control::{Auth, require};
 use crate::interrupt::{self, INTERRUPTED};
-use crate::output::{Failed, eprint_line, failure_json, print_line};
+use crate::output::{Failed, eprint_line, error_json, print_line};
 
 /// A login that is done.
 struct Done {
@@ -41,7 +41,7 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
         if paste {
             return paste::login(cli, channel, asked.clone()).await;
         }
-        let done = login(channel, asked.clone(), |started| announce(cli, started)).await?;
+        let done = login(channel, asked.clone(), |started| announce(cli, started), |why| notice(cli, why)).await?;
         Ok(Done { credential: done.credential.unwrap_or_default(), email: done.email, plan: done.plan })
     };
     let result = tokio::select! {
@@ -57,7 +57,7 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
         }
         // One line, as all of them.
         Some(Err(Failed::Call(failed))) if cli.json => {
-            print_line(&failure_json(&failed.0, None).to_string());
+            print_line(&error_json(&failed.0).to_string());
             Err(Failed::Printed(1))
         }
         Some(Err(failed)) => Err(failed),
@@ -98,28 +98,46 @@ fn announce(cli: &Cli, started: &StartLoginResponse) {
     print_line("on any device, within 15 minutes; waiting (Ctrl-C gives up and leaves nothing behind)");
 }
 
+/// What hinders a login that goes on: on standard error, and for programs on standard output too.
+fn notice(cli: &Cli, why: &Failure) {
+    if cli.json {
+        print_line(&json!({ "status": "pending", "notice": why }).to_string());
+    } else {
+        eprint_line(&format!("notice: {}; still waiting (Ctrl-C gives up)", why.message));
+    }
+}
+
 /// Runs one device login to its end. Dropping it ends the login.
 pub(crate) async fn login(
     channel: PeerChannel,
     label: Option<String>,
     announce: impl FnOnce(&StartLoginResponse),
+    notice: impl Fn(&Failure),
 ) -> Result<WatchLoginResponse, Failed> {
     let mut client = LoginServiceClient::new(channel);
     let request = StartLoginRequest { provider: "openai-codex".to_owned(), label, ..StartLoginRequest::default() };
     let started = client.start_login(request).await.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     announce(&started);
-    follow(&mut client, started.login_id).await
+    follow(&mut client, started.login_id, notice).await
 }
 
 /// Follows a login to its end. Dropping it ends the login.
-async fn follow(client: &mut LoginServiceClient<PeerChannel>, login_id: String) -> Result<WatchLoginResponse, Failed> {
+async fn follow(
+    client: &mut LoginServiceClient<PeerChannel>,
+    login_id: String,
+    notice: impl Fn(&Failure),
+) -> Result<WatchLoginResponse, Failed> {
     let watch = WatchLoginRequest { login_id };
     let mut steps = client.watch_login(watch).await.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     while let Some(step) = steps.message().await.map_err(|s| Failed::status(&s, AUTH))? {
         match (step.state.as_str(), &step.failure) {
             ("succeeded", _) => return Ok(step),
             (_, Some(failure)) => return Err(failure_from_proto(failure).into()),
-            _ => {}
+            _ => {
+                if let Some(why) = &step.notice {
+                    notice(&failure_from_proto(why));
+                }
+            }
         }
     }
     Err(Failure::new(Reason::PeerUnavailable, AUTH, "auth-svc ended the login without a result").into())

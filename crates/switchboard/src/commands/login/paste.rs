@@ -6,8 +6,9 @@ use proto::auth::v1::login_service_client::LoginServiceClient;
 use proto::auth::v1::{CompleteLoginRequest, LoginMethod, StartLoginRequest, StartLoginResponse};
 use serde_json::json;
 use service_kit::PeerChannel;
+use zeroize::Zeroizing;
 
-use super::{Done, follow, input};
+use super::{Done, follow, input, notice};
 use crate::args::Cli;
 use crate::output::{Failed, eprint_text, print_failure, print_line};
 
@@ -23,7 +24,7 @@ pub(super) async fn login(cli: &Cli, channel: PeerChannel, label: Option<String>
         biased;
         done = paste(cli, &mut client, &started.login_id) => done,
         // It tells when the time is up, and that the server has gone.
-        ended = follow(&mut watcher, started.login_id.clone()) => {
+        ended = follow(&mut watcher, started.login_id.clone(), |why| notice(cli, why)) => {
             ended.map(|done| Done { credential: done.credential.unwrap_or_default(), email: done.email, plan: done.plan })
         }
     }
@@ -43,23 +44,29 @@ fn announce(cli: &Cli, started: &StartLoginResponse) {
     );
 }
 
-/// Hands in line after line until one is taken.
+/// Hands in line after line until one is taken. A person is told at once why one is not; at the end of a pipe, which is
+/// the end of the login, the last refusal is the outcome and is told once.
 async fn paste(cli: &Cli, client: &mut LoginServiceClient<PeerChannel>, login_id: &str) -> Result<Done, Failed> {
     let mut lines = input::lines();
+    let at_once = cli.json || input::is_terminal();
     let mut last: Option<Failure> = None;
     loop {
         if input::is_terminal() {
             eprint_text("paste> ");
         }
         let Some(line) = lines.recv().await else {
-            // A program reads the last line alone; a person has read why.
-            return Err(last.filter(|_| cli.json).unwrap_or_else(nothing).into());
+            let told = input::is_terminal() && !cli.json;
+            return Err(last.filter(|_| !told).map_or_else(nothing, ended).into());
         };
-        let pasted = line.map_err(|error| Failed::Message(format!("standard input cannot be read: {error}")))?;
+        let pasted =
+            Zeroizing::new(line.map_err(|error| Failed::Message(format!("standard input cannot be read: {error}")))?);
         if pasted.trim().is_empty() {
             continue;
         }
-        let request = CompleteLoginRequest { login_id: login_id.to_owned(), pasted };
+        if let Some(refused) = last.take().filter(|_| !at_once) {
+            tell(cli, &refused);
+        }
+        let request = CompleteLoginRequest { login_id: login_id.to_owned(), pasted: pasted.to_string() };
         match client.complete_login(request).await {
             Ok(done) => {
                 let done = done.into_inner();
@@ -70,11 +77,20 @@ async fn paste(cli: &Cli, client: &mut LoginServiceClient<PeerChannel>, login_id
                 if matches!(failure.reason, Reason::NotFound | Reason::PeerUnavailable) {
                     return Err(failure.into());
                 }
-                tell(cli, &failure);
+                if at_once {
+                    tell(cli, &failure);
+                }
                 last = Some(failure);
             }
         }
     }
+}
+
+/// A refusal after which nothing more can be pasted.
+fn ended(refused: Failure) -> Failure {
+    refused.next_step(
+        "standard input has ended, and the login with it: run it again, and paste what the browser ends at then",
+    )
 }
 
 /// A paste that was not taken; the login goes on.

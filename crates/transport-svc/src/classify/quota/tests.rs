@@ -122,7 +122,7 @@ fn the_number_of_limits_is_bounded_and_codex_is_among_them() {
     many.insert("x-codex-primary-used-percent", HeaderValue::from_static("5"));
     let found = windows(&many, NOW);
     assert_eq!(found.len(), MAX_LIMITS);
-    assert!(found.iter().any(|w| w.limit == CODEX));
+    assert!(found.iter().any(|w| w.limit == MAIN_LIMIT));
 }
 
 #[test]
