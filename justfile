@@ -14,7 +14,7 @@ test:
 ci:
     .ci/run
 
-# Write generated protobuf code, docs/reasons.md and the default configuration's page anew
+# Write generated protobuf code, docs/reasons/ and the default configuration's page anew
 generate:
     UPDATE_GENERATED=1 cargo test -p proto -p domain
 

@@ -27,6 +27,7 @@ mod grpc;
 mod home;
 mod http;
 mod process;
+mod provoke;
 mod switchboard;
 mod topology;
 
@@ -37,6 +38,7 @@ pub use grpc::{BearerKey, Gateway, question, stream_question};
 pub use home::{Home, fixture};
 pub use http::{Answer, Http};
 pub use process::{Process, Signal};
+pub use provoke::{Provoked, beyond_reach, provoke};
 pub use service_kit::{failure_from_status, trace_from_status};
 pub use switchboard::Switchboard;
 pub use topology::{Part, Topology};

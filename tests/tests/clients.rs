@@ -1,4 +1,4 @@
-//! Real clients against the real binaries: Codex CLI, `buf curl`, and OpenAI's SDK for Python.
+//! Real clients against the real binaries: Codex CLI, `buf curl`, and OpenAI's SDKs for Python and Node.
 //!
 //! Run with `.ci/tools && . .ci/env && cargo test -p e2e --test clients -- --ignored --test-threads=1`. A tool that is
 //! not there fails its test: a skipped test would look like a client that works.
@@ -9,6 +9,12 @@
 mod buf_curl;
 #[path = "clients/codex.rs"]
 mod codex;
+#[path = "clients/matrix.rs"]
+mod matrix;
+#[path = "clients/node.rs"]
+mod node;
+#[path = "clients/openai_chat.rs"]
+mod openai_chat;
 #[path = "clients/openai_sdk.rs"]
 mod openai_sdk;
 #[path = "clients/tools.rs"]

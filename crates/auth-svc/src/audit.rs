@@ -17,6 +17,9 @@ const SUBJECT: usize = 200;
 /// Longest detail, in characters.
 const DETAIL: usize = 1000;
 
+/// The outcome of what was done as it was asked for.
+const OK: &str = "ok";
+
 /// Who acts: whoever is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Actor(Option<Peer>);
@@ -43,12 +46,14 @@ pub(crate) struct About {
     pub(crate) detail: String,
     /// Why the act has failed all the same, where its result is an answer that says so.
     pub(crate) failure: Option<Failure>,
+    /// What came of it in one word, `failed` or `partial`, where its result is an answer that tells more than success.
+    pub(crate) outcome: Option<&'static str>,
 }
 
 impl About {
     /// An act on `subject` of which its result says the rest.
     pub(crate) fn new(subject: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { subject: subject.into(), detail: detail.into(), failure: None }
+        Self { subject: subject.into(), detail: detail.into(), ..Self::default() }
     }
 }
 
@@ -83,9 +88,10 @@ impl Audit {
         let ended = move || Failure::new(Reason::Internal, service::AUTH, format!("{name} broke off"));
         let task = async move {
             let done = AssertUnwindSafe(act).catch_unwind().await.unwrap_or_else(|_| Err(ended()));
-            let About { subject, detail, failure } = about(&done);
-            let outcome = done.as_ref().err().or(failure.as_ref()).map_or(Ok(()), |failure| Err(failure.clone()));
-            this.record(&by, name, &subject, &detail, &outcome).await;
+            let About { subject, detail, failure, outcome } = about(&done);
+            let failure = done.as_ref().err().or(failure.as_ref());
+            let outcome = failure.map_or(outcome.unwrap_or(OK), |failure| failure.reason.as_str());
+            this.note(&by, name, &subject, outcome, &detail).await;
             done
         };
         self.tracker.spawn(task.in_current_span()).await.unwrap_or_else(|_| Err(ended()))
@@ -102,8 +108,13 @@ impl Audit {
         detail: &str,
         result: &Result<T, Failure>,
     ) {
+        let outcome = result.as_ref().map_or_else(|failure| failure.reason.as_str(), |_| OK);
+        self.note(by, act, subject, outcome, detail).await;
+    }
+
+    /// As [`Self::record`], with the word for what came of it.
+    pub(crate) async fn note(&self, by: &Actor, act: &'static str, subject: &str, outcome: &'static str, detail: &str) {
         let (subject, detail) = (&*shortened(subject, SUBJECT), &*shortened(detail, DETAIL));
-        let outcome = result.as_ref().map_or_else(|failure| failure.reason.as_str(), |_| "ok");
         let actor = by.name().await;
         tracing::info!(actor, act, subject, outcome, detail, "an operator acted");
         let entry = AuditEntry {

@@ -139,17 +139,17 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    /// As the process on `data_dir` says it: what the configuration is at fault for by itself, all else with its reason
-    /// and the next step.
+    /// As the process on `data_dir` says it: with its reason and the next step.
     pub fn start_error(&self, data_dir: &DataDir) -> StartError {
-        if self.is_configuration() || matches!(self, Self::Key(KeyFileError::NoRandom(_))) {
-            return StartError::build(self, self.is_configuration());
-        }
-        let mut failure = Failure::new(Reason::StoreUnavailable, service::AUTH, self.to_string())
+        let reason = match self {
+            Self::Setting { .. } | Self::EnvironmentKey(_) => Reason::RequestInvalid,
+            _ => Reason::StoreUnavailable,
+        };
+        let mut failure = Failure::new(reason, service::AUTH, self.to_string())
             .next_step(self.next_step(&command_for(data_dir.path())));
         // Nobody mends it by waiting.
         (failure.retryable, failure.retry_after_seconds) = (false, None);
-        failure.into()
+        if self.is_configuration() { StartError::Unfit(Box::new(failure)) } else { failure.into() }
     }
 
     /// What to do; further lines that are indented are commands. `command` is how `switchboard` is called for this data
@@ -170,6 +170,11 @@ impl BuildError {
                 "make room on that disk, and start again: nothing that was stored is lost".to_owned()
             }
             Self::KeyChange(_) => "mend that, and start again; remove neither the key file nor its .next".to_owned(),
+            Self::Absent(_) => format!("`{command} up` makes one; another is named by [auth] database"),
+            Self::Setting { key, .. } => format!("correct [{key}]; `{command} config check` looks again"),
+            Self::WrongKey { .. } | Self::NoKey { .. } => format!(
+                "put the database's own key there; without it, go back to a backup: `{command} restore` needs no database key"
+            ),
             _ => "mend that, and start again: nothing was changed".to_owned(),
         }
     }

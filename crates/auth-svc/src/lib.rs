@@ -19,6 +19,7 @@ pub mod import;
 mod jwt;
 mod keys;
 mod login;
+mod names;
 mod refresh;
 mod service;
 mod start;

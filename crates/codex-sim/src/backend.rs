@@ -175,7 +175,7 @@ pub(crate) async fn openai_models(call: &mut Call) -> Result<Reply, Abort> {
 
 /// Any other path under `/v1`: this host answers in JSON, unlike the one behind the edge.
 pub(crate) fn unknown_openai_path(call: &Call, path: &str) -> Reply {
-    if path == "/v1/responses" || path == "/v1/models" {
+    if matches!(path, "/v1/responses" | "/v1/responses/compact" | "/v1/models") {
         let mut reply = reply::error(405, "invalid_request_error", "method_not_supported", "Method not supported.");
         reply::set(&mut reply, "allow", if path == "/v1/models" { Method::GET } else { Method::POST }.as_str());
         return reply;

@@ -69,6 +69,7 @@ async fn dispatch(call: &mut Call) -> Result<Reply, Abort> {
         }
         path if path == "/backend-api" || path.starts_with("/backend-api/") => Ok(reply::challenge()),
         "/v1/responses" if post => responses::openai(call).await,
+        "/v1/responses/compact" if post => responses::openai_compact(call).await,
         "/v1/models" if get => backend::openai_models(call).await,
         path if path == "/v1" || path.starts_with("/v1/") => Ok(backend::unknown_openai_path(call, path)),
         path => Ok(identity::answer(call, path).await),

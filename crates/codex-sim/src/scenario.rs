@@ -110,13 +110,25 @@ pub enum Scenario {
         code: String,
     },
     /// `response.incomplete`.
-    Incomplete,
+    Incomplete {
+        /// `max_output_tokens` or `content_filter`.
+        reason: String,
+    },
+    /// Several function calls whose arguments come interleaved, if the request has tools.
+    Parallel {
+        /// How many calls.
+        calls: usize,
+    },
+    /// A refusal instead of a text.
+    Refusal,
+    /// A good answer in finished items only: no deltas, and nothing said of the response but its id.
+    Minimal,
     /// A good answer in unusual clothes: unknown events and fields, comments, CRLF, multi-line data,
     /// characters split across chunks.
     UnknownEvents,
     /// A `data:` line that is not JSON, amid a good answer.
     Garbage,
-    /// A sealed reasoning item before the message.
+    /// A sealed reasoning item before the message, with a summary if the request asks for one.
     Reasoning,
     /// One very large event amid a good answer.
     HugeEvent {
@@ -172,10 +184,13 @@ pub const FORMS: &[(&str, &str)] = &[
     ("silence[:N]", "nothing more after N (0) events"),
     ("failed:CODE[:MESSAGE]", "response.failed"),
     ("policy[:CODE]", "response.failed with a policy code (cyber_policy)"),
-    ("incomplete", "response.incomplete"),
+    ("incomplete[:REASON]", "response.incomplete (max_output_tokens)"),
+    ("parallel[:N]", "N (2) function calls at once, if there are tools"),
+    ("refusal", "a refusal instead of a text"),
+    ("minimal", "finished items only, no deltas"),
     ("unknown_events", "valid but unusual stream"),
     ("garbage", "an unparsable data line amid a good answer"),
-    ("reasoning", "a sealed reasoning item before the message"),
+    ("reasoning", "a reasoning item before the message: sealed, and with a summary where one is asked for"),
     ("huge_event:BYTES", "one very large event"),
     ("long:N[:BYTES[:PACE_MS]]", "N deltas of BYTES (16), PACE_MS apart"),
     ("delay:MS", "headers after MS"),
@@ -206,7 +221,8 @@ static PLAIN: &[(&str, Scenario)] = &[
     ("goaway", Scenario::Goaway),
     ("refused_stream", Scenario::RefusedStream),
     ("cut_before_event", Scenario::CutBeforeEvent),
-    ("incomplete", Scenario::Incomplete),
+    ("refusal", Scenario::Refusal),
+    ("minimal", Scenario::Minimal),
     ("unknown_events", Scenario::UnknownEvents),
     ("garbage", Scenario::Garbage),
     ("reasoning", Scenario::Reasoning),
@@ -239,6 +255,8 @@ impl FromStr for Scenario {
             "reset_stream" => Self::ResetStream { after: count(2)? },
             "end_early" => Self::EndEarly { after: count(4)? },
             "silence" => Self::Silence { after: count(0)? },
+            "incomplete" => Self::Incomplete { reason: argument.unwrap_or("max_output_tokens").to_owned() },
+            "parallel" => Self::Parallel { calls: count(2)? },
             "policy" => Self::Policy { code: argument.unwrap_or("cyber_policy").to_owned() },
             "failed" => {
                 let argument = argument.ok_or_else(unknown)?;
@@ -279,6 +297,8 @@ impl fmt::Display for Scenario {
             Self::Silence { after } => write!(f, "silence:{after}"),
             Self::Failed { code, message: None } => write!(f, "failed:{code}"),
             Self::Failed { code, message: Some(message) } => write!(f, "failed:{code}:{message}"),
+            Self::Incomplete { reason } => write!(f, "incomplete:{reason}"),
+            Self::Parallel { calls } => write!(f, "parallel:{calls}"),
             Self::Policy { code } => write!(f, "policy:{code}"),
             Self::HugeEvent { bytes } => write!(f, "huge_event:{bytes}"),
             Self::Long { deltas, bytes, pace_ms: None } => write!(f, "long:{deltas}:{bytes}"),

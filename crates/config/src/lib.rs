@@ -24,8 +24,8 @@ pub use load::{LoadOptions, Loaded, load};
 pub use problem::{ConfigError, Problem, Source};
 pub use show::show;
 pub use types::{
-    Agent, Auth, Config, Defaults, Egress, Gateway, HoistInstructions, LogFormat, Model, ParseSecondsError, Provider,
-    Realm, Router, Seconds, Target, TargetKind, Telemetry, Tls, Transport,
+    Agent, Auth, Config, Defaults, Egress, EgressRule, Gateway, HoistInstructions, LogFormat, Model, ParseSecondsError,
+    Provider, Realm, Router, Seconds, Target, TargetKind, Telemetry, Tls, Transport, Way,
 };
 
 /// The embedded default file: what the defaults are parsed from, and the documentation of every key.

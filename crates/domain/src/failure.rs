@@ -103,6 +103,14 @@ impl Failure {
         self
     }
 
+    /// Where trying again is what the caller must not do unasked, whatever the table says of the reason.
+    #[must_use]
+    pub fn not_retryable(mut self) -> Self {
+        self.retryable = false;
+        self.retry_after_seconds = None;
+        self
+    }
+
     /// The message without the candidates that [`listing`] has put at its end: for those who print them below it.
     pub fn summary(&self) -> &str {
         let listed = self.candidates.first().map(|first| format!(": {}: {} (", first.credential, reason_of(first)));

@@ -45,6 +45,10 @@ pub enum After {
     NextFallback,
     /// The next credential of the same route, then the next named fallback.
     NextCredential,
+    /// The same again, once, then the next named fallback.
+    Repeat,
+    /// Another egress for the same credential, then the next named fallback: it says nothing about the credential.
+    NextEgress,
 }
 
 /// One row of the table.
@@ -85,6 +89,12 @@ macro_rules! reasons {
             /// The name users see, e.g. `CREDENTIAL_NOT_BOUND`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Reason::$variant => $name,)+ }
+            }
+
+            /// The page about it, in Markdown: what happened, how to confirm it, what to do. From `docs/reasons/`; a reason
+            /// without a page does not compile.
+            pub fn page(self) -> &'static str {
+                match self { $(Reason::$variant => include_str!(concat!("../../../docs/reasons/", $name, ".md")),)+ }
             }
         }
     };
@@ -166,6 +176,11 @@ reasons! {
 }
 
 impl Reason {
+    /// Where its page is in the project: `docs/reasons/<REASON>.md`.
+    pub fn page_path(self) -> String {
+        format!("docs/reasons/{self}.md")
+    }
+
     /// This reason's row.
     pub fn row(self) -> &'static Row {
         row(self)

@@ -1,7 +1,8 @@
 //! The one table of reasons.
 //!
 //! A 503 or 502 of the upstream carries no Retry-After of ours: Codex CLI 0.169 stops by itself at
-//! `server_is_overloaded`, but with the header it asked 30 times.
+//! `server_is_overloaded`, but with the header it asked 30 times. What a retry cannot mend is a 400 even where the fault is
+//! ours (PEER_REFUSED, SEAL_REFUSED): at a 500 it asks just as often, and says "experiencing high demand" in the end.
 
 use crate::reason::{After, GrpcCode, Reason, Row};
 
@@ -248,7 +249,7 @@ const UPSTREAM_OVERLOADED: Row = Row {
     error_code: "server_is_overloaded",
     retryable: true,
     retry_after_seconds: None,
-    after: After::NextFallback,
+    after: After::Repeat,
     when: "the upstream is overloaded",
     next_step: "wait and retry",
 };
@@ -260,7 +261,7 @@ const UPSTREAM_ERROR: Row = Row {
     error_code: "upstream_error",
     retryable: true,
     retry_after_seconds: None,
-    after: After::NextFallback,
+    after: After::Repeat,
     when: "the upstream failed",
     next_step: "wait and retry; the upstream's request id helps its support",
 };
@@ -296,7 +297,7 @@ const EDGE_CHALLENGE: Row = Row {
     error_code: "edge_challenge",
     retryable: false,
     retry_after_seconds: None,
-    after: After::NextFallback,
+    after: After::NextEgress,
     when: "the edge in front of the upstream asks this egress for a browser challenge",
     next_step: "use another egress (other address or proxy); the credential is fine and keeps its standing",
 };
@@ -308,7 +309,7 @@ const EDGE_BLOCKED: Row = Row {
     error_code: "edge_blocked",
     retryable: false,
     retry_after_seconds: None,
-    after: After::NextFallback,
+    after: After::NextEgress,
     when: "the edge in front of the upstream blocks this egress",
     next_step: "use another egress (other address or proxy); the credential is fine and keeps its standing",
 };
@@ -380,7 +381,7 @@ const EGRESS_UNREACHABLE: Row = Row {
     error_code: "egress_unreachable",
     retryable: true,
     retry_after_seconds: None,
-    after: After::NextFallback,
+    after: After::NextEgress,
     when: "the upstream cannot be reached from this egress",
     next_step: "check name resolution, network, TLS and proxy as the message says",
 };
@@ -392,15 +393,15 @@ const PEER_UNAVAILABLE: Row = Row {
     error_code: "peer_unavailable",
     retryable: true,
     retry_after_seconds: Some(1.0),
-    after: After::Stop,
+    after: After::NextEgress,
     when: "one of Switchboard's own services does not answer",
     next_step: "start the named service; `switchboard health` shows each",
 };
 
 const PEER_REFUSED: Row = Row {
     grpc: GrpcCode::PermissionDenied,
-    http: 500,
-    error_type: "server_error",
+    http: 400,
+    error_type: "invalid_request_error",
     error_code: "peer_refused",
     retryable: false,
     retry_after_seconds: None,
@@ -411,8 +412,8 @@ const PEER_REFUSED: Row = Row {
 
 const SEAL_REFUSED: Row = Row {
     grpc: GrpcCode::PermissionDenied,
-    http: 500,
-    error_type: "server_error",
+    http: 400,
+    error_type: "invalid_request_error",
     error_code: "seal_refused",
     retryable: false,
     retry_after_seconds: None,

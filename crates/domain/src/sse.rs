@@ -3,16 +3,23 @@
 //! The bytes are what the caller gets; the events are what we learn from them. [`Splitter`] takes chunks as they come,
 //! gives the same bytes back cut only where an event ends, and says which events they hold. So a stream that breaks
 //! off never leaves half an event with the caller, and nothing is serialised again.
-//! An event that outgrows the buffer passes unparsed: memory stays bounded, the bytes stay whole.
+//! An event that outgrows the buffer passes as it comes, and what matters of it is picked out of the passing bytes:
+//! memory stays bounded, and the end of a stream is seen however large its event is. Of such an event, and of it alone,
+//! a stream that breaks off may leave a half behind.
+
+mod outsized;
+mod skim;
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
 
-/// Bytes held back for an unfinished event before they pass unparsed.
-pub const MAX_HELD_BYTES: usize = 1024 * 1024;
+use self::outsized::Outsized;
 
-/// Most bytes of an event that is read whole. `response.completed` repeats the whole answer, the instructions and the
-/// tools, so it can have megabytes; one that passed unread would make the end of a good answer look like a cut.
+/// Bytes held back for an unfinished event before they pass. `response.completed` repeats the whole answer, the
+/// instructions and the tools; few are larger. It is a quarter of what a stream may hold over all hops (1 MiB).
+pub const MAX_HELD_BYTES: usize = 256 * 1024;
+
+/// Most bytes of an event that is held whole, where an answer is put together from its events.
 pub const MAX_WHOLE_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 /// One event.
@@ -22,6 +29,9 @@ pub struct Event {
     pub name: Option<String>,
     /// The `data:` lines, joined by line feeds.
     pub data: Bytes,
+    /// The event was too large to be held: of `data` there is what ends a stream alone (its type, id, usage and error,
+    /// as JSON of the same shape), or nothing if it is no JSON.
+    pub digest: bool,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +61,7 @@ pub fn is_lifecycle(kind: &str) -> bool {
 pub struct Piece {
     /// Bytes exactly as they came.
     pub bytes: Bytes,
-    /// The events that end in them, but for oversized ones.
+    /// The events that end in them.
     pub events: Vec<Event>,
     /// True if the bytes begin or end inside an oversized event.
     pub oversized: bool,
@@ -68,8 +78,8 @@ pub struct Splitter {
     after_cr: bool,
     /// Something other than blank lines has come since the last event ended.
     in_event: bool,
-    /// The head of the current event has passed unparsed.
-    skipping: bool,
+    /// The current event, where its head has passed already.
+    outsized: Option<Box<Outsized>>,
     at_start: bool,
 }
 
@@ -88,67 +98,84 @@ impl Splitter {
             line_empty: true,
             after_cr: false,
             in_event: false,
-            skipping: false,
+            outsized: None,
             at_start: true,
         }
     }
 
-    /// Takes a chunk. Gives everything up to the end of the last event in it, if one ends there.
+    /// Takes a chunk. Gives everything up to the end of the last event in it, if one ends there, and all of it inside an
+    /// event that is too large to be held.
     pub fn push(&mut self, mut chunk: Bytes) -> Option<Piece> {
-        match self.last_boundary(&chunk) {
-            Some(end) => {
-                let head = chunk.split_to(end);
+        let Some(ends) = self.boundaries(&chunk) else { return self.more(chunk) };
+        let head = chunk.split_to(ends.last);
+        let piece = match self.outsized.take() {
+            Some(mut outsized) => {
+                let rest = head.slice(ends.first..);
+                outsized.feed(head.get(..ends.first).unwrap_or_default());
+                let events = outsized.finish().into_iter().chain(self.parse(rest)).collect();
+                Piece { bytes: head, events, oversized: true }
+            }
+            None => {
                 let bytes = if self.held.is_empty() {
                     head
                 } else {
                     self.held.extend_from_slice(&head);
                     self.held.split().freeze()
                 };
-                let was_skipping = std::mem::take(&mut self.skipping);
-                let piece = self.parse(bytes, was_skipping);
-                self.held.extend_from_slice(&chunk);
-                Some(piece)
+                Piece { events: self.parse(bytes.clone()), bytes, oversized: false }
             }
-            None => {
-                self.held.extend_from_slice(&chunk);
-                None
-            }
-        }
-        .or_else(|| self.overflow())
+        };
+        self.held.extend_from_slice(&chunk);
+        Some(piece)
     }
 
     /// Gives what is left when the stream ends: half an event, or nothing.
     pub fn finish(&mut self) -> Option<Piece> {
-        if self.held.is_empty() {
-            return None;
-        }
-        Some(Piece { bytes: self.held.split().freeze(), events: Vec::new(), oversized: self.skipping })
+        (!self.held.is_empty()).then(|| Piece { bytes: self.held.split().freeze(), ..Piece::default() })
     }
 
-    fn overflow(&mut self) -> Option<Piece> {
+    /// Takes a chunk in which no event ends.
+    fn more(&mut self, chunk: Bytes) -> Option<Piece> {
+        if let Some(outsized) = &mut self.outsized {
+            outsized.feed(&chunk);
+            return (!chunk.is_empty()).then(|| Piece { bytes: chunk, events: Vec::new(), oversized: true });
+        }
+        self.held.extend_from_slice(&chunk);
         if self.held.len() <= self.max_held {
             return None;
         }
-        self.skipping = true;
-        Some(Piece { bytes: self.held.split().freeze(), events: Vec::new(), oversized: true })
+        let bytes = self.held.split().freeze();
+        let oversized = self.in_event;
+        if oversized {
+            let mut outsized = Outsized::new();
+            outsized.feed(&self.without_mark(bytes.clone()));
+            self.outsized = Some(Box::new(outsized));
+        }
+        Some(Piece { bytes, events: Vec::new(), oversized })
     }
 
-    /// Position after the last blank line that ends an event. CR, LF and CRLF all end a line; a CR at the end of a
-    /// chunk counts at once, and an LF that follows it is then a line end of nothing.
-    fn last_boundary(&mut self, chunk: &[u8]) -> Option<usize> {
-        let mut last = None;
+    /// Bytes without the byte order mark that a stream may begin with.
+    fn without_mark(&mut self, bytes: Bytes) -> Bytes {
+        let marked = std::mem::take(&mut self.at_start) && bytes.starts_with(b"\xEF\xBB\xBF");
+        if marked { bytes.slice(3..) } else { bytes }
+    }
+
+    /// Positions after the blank lines that end events. CR, LF and CRLF all end a line; a CR at the end of a chunk counts
+    /// at once, and an LF that follows it is then a line end of nothing.
+    fn boundaries(&mut self, chunk: &[u8]) -> Option<Ends> {
+        let mut ends: Option<Ends> = None;
         for (i, &byte) in chunk.iter().enumerate() {
             if byte == b'\n' && self.after_cr {
                 self.after_cr = false;
-                if last == Some(i) {
-                    last = Some(i + 1);
+                if let Some(ends) = &mut ends {
+                    ends.stretch(i);
                 }
                 continue;
             }
             self.after_cr = byte == b'\r';
             if byte == b'\n' || byte == b'\r' {
                 if self.line_empty && self.in_event {
-                    last = Some(i + 1);
+                    ends = Some(Ends { first: ends.map_or(i + 1, |ends| ends.first), last: i + 1 });
                     self.in_event = false;
                 }
                 self.line_empty = true;
@@ -157,28 +184,38 @@ impl Splitter {
                 self.in_event = true;
             }
         }
-        last
+        ends
     }
 
-    fn parse(&mut self, bytes: Bytes, skip_first: bool) -> Piece {
-        let mut rest = bytes.clone();
-        if std::mem::take(&mut self.at_start) && rest.starts_with(b"\xEF\xBB\xBF") {
-            rest = rest.slice(3..);
-        }
+    /// The events of bytes that begin and end between events.
+    fn parse(&mut self, bytes: Bytes) -> Vec<Event> {
+        let mut rest = self.without_mark(bytes);
         let mut events = Vec::new();
         let mut building = Building::default();
-        let mut skip = skip_first;
         while let Some(line) = take_line(&mut rest) {
-            if !line.is_empty() {
+            if line.is_empty() {
+                events.extend(std::mem::take(&mut building).finish());
+            } else {
                 building.line(&line);
-                continue;
-            }
-            let event = std::mem::take(&mut building);
-            if event.any && !std::mem::take(&mut skip) {
-                events.extend(event.finish());
             }
         }
-        Piece { bytes, events, oversized: skip_first }
+        events
+    }
+}
+
+/// Where the first and the last event that end in a chunk do.
+#[derive(Clone, Copy)]
+struct Ends {
+    first: usize,
+    last: usize,
+}
+
+impl Ends {
+    /// The byte at `i` belongs to the line end before it.
+    fn stretch(&mut self, i: usize) {
+        for end in [&mut self.first, &mut self.last] {
+            *end = if *end == i { i + 1 } else { *end };
+        }
     }
 }
 
@@ -199,14 +236,12 @@ fn take_line(rest: &mut Bytes) -> Option<Bytes> {
 
 #[derive(Default)]
 struct Building {
-    any: bool,
     name: Option<String>,
     data: Option<Bytes>,
 }
 
 impl Building {
     fn line(&mut self, line: &Bytes) {
-        self.any = true;
         let (field, value) = match line.iter().position(|b| *b == b':') {
             Some(0) => return, // a comment
             Some(colon) => {
@@ -229,7 +264,7 @@ impl Building {
 
     /// The event, if it has data: one without is not dispatched.
     fn finish(self) -> Option<Event> {
-        self.data.map(|data| Event { name: self.name, data })
+        self.data.map(|data| Event { name: self.name, data, digest: false })
     }
 }
 
@@ -278,16 +313,49 @@ mod tests {
     }
 
     #[test]
-    fn an_oversized_event_passes_whole_and_unparsed() {
-        let big = format!("data: {}\n\ndata: small\n\n", "x".repeat(5000));
-        let cuts: Vec<usize> = (0..big.len()).step_by(97).collect();
-        let (bytes, events, _) = run(big.as_bytes(), &cuts, 1000);
-        assert_eq!(bytes, big.as_bytes());
-        assert_eq!(events.len(), 1);
-        assert_eq!(events[0].data.as_ref(), b"small");
+    fn an_oversized_event_passes_as_it_comes_and_its_end_is_understood() {
+        let text = "x".repeat(5000);
+        let completed = format!(
+            "event: response.completed\r\ndata: {{\"type\":\"response.completed\",\r\ndata: \
+            \"response\":{{\"output\":[\"{text}\"],\"id\":\"r\"}}}}\r\n\r\n"
+        );
+        let big = format!("\u{feff}: {text}\n\n{completed}data: small\n\ndata: {text}\n\nevent: {text}\n\n");
+        for step in [1, 97, 1001, 5050, 20_000] {
+            let cuts: Vec<usize> = (0..big.len()).step_by(step).collect();
+            let (bytes, events, pieces) = run(big.as_bytes(), &cuts, 1000);
+            assert_eq!(bytes, big.as_bytes());
+            let seen: Vec<_> = events.iter().map(|e| (e.kind(), e.data.len() < 100)).collect();
+            let expected =
+                [("response.completed", true), ("", true), ("", true)].map(|(kind, short)| (kind.to_owned(), short));
+            if step <= 1001 {
+                assert_eq!(seen, expected, "{step}");
+                let response = br#"{"type":"response.completed","response":{"id":"r"}}"#;
+                assert_eq!((events[0].data.as_ref(), events[0].digest), (&response[..], true));
+                assert_eq!((events[1].data.as_ref(), events[1].digest), (&b"small"[..], false));
+                assert!(pieces.iter().all(|piece| piece.len() <= 1000 + step), "{step}");
+            }
+            assert_eq!(events.len(), 3, "{step}");
+        }
     }
 
     proptest! {
+        #[test]
+        fn an_event_means_the_same_held_or_not(text in "[a-z\"\\\\{}\\[\\]:, \r\n]{0,40}", id in "\\PC{0,9}",
+                                               kind in "response\\.[a-z]{0,9}", named in any::<bool>(),
+                                               cuts in proptest::collection::vec(0usize..400, 0..40)) {
+            let json = serde_json::json!({ "type": kind, "x": text, "response": { "output": [text], "id": id } });
+            let name = if named { "event: other\r\n" } else { "" };
+            let stream = format!("{name}data: {json}\n\n{text}\n\ndata:{json}\r\n\r\n");
+            let (whole, all, _) = run(stream.as_bytes(), &cuts, MAX_HELD_BYTES);
+            let (bytes, events, _) = run(stream.as_bytes(), &cuts, 1);
+            prop_assert_eq!(whole, bytes);
+            let means = |events: &[Event]| -> Vec<_> {
+                let id = |e: &Event| serde_json::from_slice::<serde_json::Value>(&e.data).ok()?["response"]["id"].as_str().map(str::to_owned);
+                events.iter().map(|e| (e.kind(), id(e))).collect()
+            };
+            prop_assert_eq!(means(&all), means(&events));
+        }
+
         #[test]
         fn cuts_change_neither_bytes_nor_events(cuts in proptest::collection::vec(0usize..400, 0..40)) {
             let (whole, all, _) = run(STREAM, &[], MAX_HELD_BYTES);

@@ -94,7 +94,7 @@ impl Assembler {
         self.taken = self.taken.saturating_add(bytes.len());
         let piece = self.splitter.get_or_insert_with(|| Splitter::new(MAX_WHOLE_EVENT_BYTES)).push(bytes);
         let events = piece.map(|p| p.events).unwrap_or_default();
-        events.into_iter().filter(|e| e.data.as_ref() != b"[DONE]").map(|event| self.tell(event)).collect()
+        events.into_iter().filter(|e| e.data.as_ref() != b"[DONE]" && !e.digest).map(|event| self.tell(event)).collect()
     }
 
     fn tell(&mut self, event: Event) -> Told {

@@ -41,6 +41,11 @@ impl Budget {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
+    /// True if there is time left after waiting for `wait`: what begins then can still be heard of.
+    pub(crate) fn outlasts(&self, wait: Duration) -> bool {
+        self.deadline.is_none_or(|deadline| deadline > Instant::now() + wait)
+    }
+
     /// `patience`, or less if the caller has less time.
     pub(crate) fn limit(&self, patience: Duration) -> Limit {
         match self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {

@@ -1,6 +1,7 @@
 //! What every call of this gateway shares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{Clock, Failure};
 use http::HeaderMap;
@@ -10,10 +11,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::caller::{Caller, Introduced};
+use crate::catalogue::Catalogues;
+use crate::egress::Health;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::links::Links;
+use crate::models::Recent;
 use crate::records::Records;
+use crate::retry::RetryBudget;
 use crate::usage::Collector;
 
 /// Shared by all faces and calls.
@@ -28,6 +33,10 @@ pub(crate) struct Core {
     pub(crate) records: Records,
     /// Quotas and tokens for the next report to auth-svc.
     pub(crate) usage: Collector,
+    /// What upstreams list.
+    pub(crate) catalogues: Catalogues,
+    /// Lists of models of a moment ago.
+    pub(crate) recent_models: Recent,
     /// Wall-clock time.
     pub(crate) clock: Clock,
     /// What outlives a call: reports to auth-svc, and the usage requests it wants made.
@@ -36,6 +45,14 @@ pub(crate) struct Core {
     pub(crate) closing: CancellationToken,
     /// Largest request body in bytes, after decompression.
     pub(crate) max_body_bytes: usize,
+    /// After how long a silence a stream over HTTP gets a comment line; zero is never.
+    pub(crate) keep_alive: Duration,
+    /// Most upstream attempts of one call.
+    pub(crate) max_attempts: u32,
+    /// Which egresses and targets work.
+    pub(crate) health: Arc<Health>,
+    /// How many attempts may follow failed ones.
+    pub(crate) retries: RetryBudget,
 }
 
 impl Core {

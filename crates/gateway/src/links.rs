@@ -12,7 +12,8 @@ use proto::router::v1::router_service_client::RouterServiceClient;
 use proto::router::v1::{ListModelsRequest, ListModelsResponse, ResolveRequest, ResolveResponse};
 use proto::transport::v1::transport_service_client::TransportServiceClient;
 use proto::transport::v1::{
-    FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
+    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse,
+    RespondRequest, RespondResponse,
 };
 use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info, why_not_serving};
 use tokio::time::Instant;
@@ -22,6 +23,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::budget::{Budget, Limit};
+use crate::egress::Known;
 use crate::peers::Peers;
 use crate::service::BuildError;
 
@@ -62,17 +64,18 @@ pub(crate) struct Links {
     router: RouterServiceClient<PeerChannel>,
     auth: BindingServiceClient<PeerChannel>,
     egresses: Vec<Egress>,
-    channels: Vec<PeerChannel>,
+    known: Vec<Known>,
+    /// router-svc and auth-svc.
+    needed: [PeerChannel; 2],
 }
 
 impl Links {
     /// Clients over the given channels; `local` is the first egress, the others follow by name.
-    pub(crate) fn new(peers: Peers) -> Result<Self, BuildError> {
+    pub(crate) fn new(peers: Peers, config: &config::Gateway) -> Result<Self, BuildError> {
         if peers.transports.is_empty() {
             return Err(BuildError::NoEgress);
         }
-        let mut channels = vec![peers.router.clone(), peers.auth.clone()];
-        channels.extend(peers.transports.values().cloned());
+        let needed = [peers.router.clone(), peers.auth.clone()];
         let mut egresses: Vec<Egress> = peers
             .transports
             .into_iter()
@@ -86,12 +89,20 @@ impl Links {
         egresses.sort_by_key(|egress| egress.name != "local");
         let router = RouterServiceClient::new(peers.router).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let auth = BindingServiceClient::new(peers.auth);
-        Ok(Self { router, auth, egresses, channels })
+        let labels = |name: &str| config.transports.get(name).map(|egress| egress.labels.clone()).unwrap_or_default();
+        let known = |egress: &Egress| Known { labels: labels(&egress.name), name: egress.name.clone() };
+        let known = egresses.iter().map(known).collect();
+        Ok(Self { router, auth, egresses, known, needed })
     }
 
-    /// The egress that calls leave by. `None` cannot be: [`Links::new`] refuses to be built without one.
-    pub(crate) fn egress(&self) -> Option<&Egress> {
-        self.egresses.first()
+    /// The egress at this place among the known ones.
+    pub(crate) fn egress(&self, index: usize) -> Option<&Egress> {
+        self.egresses.get(index)
+    }
+
+    /// The egresses as rules see them, `local` first, the others by name.
+    pub(crate) fn known(&self) -> &[Known] {
+        &self.known
     }
 
     pub(crate) async fn resolve(&self, question: ResolveRequest, budget: Budget) -> Asked<ResolveResponse> {
@@ -153,18 +164,24 @@ impl Links {
         measure(service::AUTH, "claim_probes", limit, call).await.result
     }
 
-    /// Checks that every peer answers. A peer in this process has no health service of its own, and saying so is an
-    /// answer.
+    /// Checks that what calls need answers: the other services, and one egress at least. A peer in this process has no
+    /// health service of its own, and saying so is an answer.
     pub(crate) async fn check(&self) -> Result<(), Failure> {
-        futures_util::future::try_join_all(self.channels.iter().cloned().map(check_peer)).await.map(|_| ())
+        let needed = futures_util::future::try_join_all(self.needed.iter().cloned().map(check_peer));
+        let (needed, silent) = tokio::join!(needed, self.silent_egresses());
+        needed?;
+        let all = silent.len() == self.egresses.len();
+        silent.into_iter().next().filter(|_| all).map_or(Ok(()), |(_, failure)| Err(failure))
     }
 
-    /// Checks that the egress that calls leave by answers.
-    pub(crate) async fn egress_answers(&self) -> Result<(), Failure> {
-        match self.egress() {
-            Some(egress) => check_peer(egress.channel.clone()).await,
-            None => Err(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")),
-        }
+    /// The egresses that do not answer, by name, each with its failure.
+    pub(crate) async fn silent_egresses(&self) -> Vec<(String, Failure)> {
+        let ask = |egress: &Egress| {
+            let (name, channel) = (egress.name.clone(), egress.channel.clone());
+            async move { check_peer(channel).await.err().map(|failure| (name, failure)) }
+        };
+        let asked = futures_util::future::join_all(self.egresses.iter().map(ask)).await;
+        asked.into_iter().flatten().collect()
     }
 }
 
@@ -187,6 +204,18 @@ impl Egress {
         let (limit, mut client) = (Budget::default().limit(PROBE), self.client.clone());
         let request = request(question, limit);
         measure(service::TRANSPORT, "fetch_usage", limit, async move { client.fetch_usage(request).await }).await
+    }
+
+    /// Asks the upstream for its models; outlives no call, so only our patience applies. `None` is a transport-svc that
+    /// does not know the question.
+    pub(crate) async fn fetch_models(
+        &self,
+        question: FetchModelsRequest,
+    ) -> Result<Option<FetchModelsResponse>, Failure> {
+        let (limit, mut client) = (Budget::default().limit(PROBE), self.client.clone());
+        let request = request(question, limit);
+        let call = async move { unless_unknown(client.fetch_models(request).await) };
+        measure(service::TRANSPORT, "fetch_models", limit, call).await.result
     }
 }
 

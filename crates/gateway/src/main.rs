@@ -6,6 +6,7 @@ use std::time::Duration;
 use domain::Clock;
 use domain::service::GATEWAY;
 use gateway::Peers;
+use service_kit::admin::Admin;
 use service_kit::startup::{self, Start, StartError};
 use service_kit::{ServeOptions, serve};
 
@@ -26,7 +27,7 @@ async fn run(start: Start) -> Result<(), StartError> {
 
     let options = ServeOptions { drain: Duration::from_secs(config.drain_seconds), tls };
     let front = service.mounted().listenable().await?;
-    let admin = (service.readiness(), admin);
+    let admin = (Admin::from(service.readiness()).gauges(service.gauges()), admin);
     let (operated, ()) = tokio::join!(
         startup::serve_with_admin(service.control(), control, admin, options.clone(), start.shutdown.clone()),
         serve(front, agents, options, start.shutdown.clone())

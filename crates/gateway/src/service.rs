@@ -6,19 +6,23 @@ use std::sync::Arc;
 use config::Config;
 use domain::{Clock, service};
 use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
-use service_kit::admin::Readiness;
+use service_kit::admin::{Gauges, Readiness};
 use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServiceLayers};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::catalogue::Catalogues;
 use crate::core::Core;
+use crate::egress::{Health, Settings};
 use crate::grpc::{Admitting, Grpc};
 use crate::http;
 use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::links::Links;
+use crate::models::Recent;
 use crate::peers::Peers;
 use crate::records::Records;
+use crate::retry::RetryBudget;
 use crate::usage::{self, Collector};
 
 /// The gateway cannot be built.
@@ -66,17 +70,25 @@ impl std::fmt::Debug for GatewayService {
 ///
 /// [`BuildError::NoEgress`] if there is no transport.
 pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayService, BuildError> {
-    let (links, tasks, closing) = (Arc::new(Links::new(peers)?), TaskTracker::new(), CancellationToken::new());
+    let (links, tasks, closing) =
+        (Arc::new(Links::new(peers, &config.gateway)?), TaskTracker::new(), CancellationToken::new());
+    let health = Arc::new(Health::new(Settings::of(&config.gateway), clock.clone()));
     let core = Core {
         keys: Keys::new(Arc::clone(&links), clock.clone(), tasks.clone(), closing.clone()),
         limits: Limits::default(),
         links,
         records: Records::default(),
         usage: Collector::default(),
+        catalogues: Catalogues::default(),
+        recent_models: Recent::default(),
         clock,
         tasks,
         closing,
         max_body_bytes: config.gateway.max_body_bytes,
+        keep_alive: config.gateway.keep_alive.duration(),
+        max_attempts: config.gateway.max_attempts,
+        health,
+        retries: RetryBudget::new(config.gateway.retry_percent),
     };
     let core = Arc::new(core);
     usage::start(&core);
@@ -107,6 +119,15 @@ impl GatewayService {
         Arc::new(move || {
             let core = Arc::clone(&core);
             Box::pin(async move { core.links.check().await })
+        })
+    }
+
+    /// The gauges of its egresses, for the admin port.
+    pub fn gauges(&self) -> Gauges {
+        let core = Arc::clone(&self.core);
+        Arc::new(move || {
+            let samples = core.health.gauges();
+            Box::pin(async move { samples })
         })
     }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use domain::{CandidateReason, Failure, Reason, service};
 use futures_util::{StreamExt, stream};
 use proto::auth::v1::{BindRequest, Bound, CheckBindingRequest};
-use proto::gateway::v1::{BoundStatus, ConfigStatus, GetStatusResponse, OauthStatus, ProbeStatus, RouteStatus};
+use proto::gateway::v1::{
+    BoundStatus, ConfigStatus, EgressStatus, GetStatusResponse, OauthStatus, ProbeStatus, RouteStatus,
+};
 use proto::router::v1::{Agent, ListModelsRequest, ListModelsResponse, ResolveRequest, Route};
 use proto::transport::v1::ProbeRequest;
 use service_kit::{candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto};
@@ -15,6 +17,7 @@ use service_kit::{candidate_from_proto, candidate_to_proto, failure_from_proto, 
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
+use crate::egress::{Wish, best_allowed, would_choose};
 use crate::pipeline::{binding, unbound, wanted};
 
 /// Routes looked at together.
@@ -59,7 +62,8 @@ pub(crate) async fn check(core: &Core, caller: &Caller, route: &Route, budget: B
 
 /// A route that would be bound.
 pub(crate) struct Checked {
-    bound: Bound,
+    /// What it would be bound to.
+    pub(crate) bound: Bound,
     candidates: Vec<proto::common::v1::Candidate>,
 }
 
@@ -96,15 +100,12 @@ pub(crate) async fn status(
         let caller = Caller { agent: agent.name.clone(), ..caller.clone() };
         models_of(agent).into_iter().map(move |model| (caller.clone(), model))
     });
-    let mut found: Vec<Found> = stream::iter(looks.collect::<Vec<_>>())
-        .map(|(caller, model)| async move { look(core, &caller, &model, probe, budget).await })
+    let silent = &core.links.silent_egresses().await;
+    let found: Vec<Found> = stream::iter(looks.collect::<Vec<_>>())
+        .map(|(caller, model)| async move { look(core, &caller, &model, silent, probe, budget).await })
         .buffered(AT_ONCE)
         .collect()
         .await;
-    if let Err(failure) = core.links.egress_answers().await {
-        // A credential would be bound, and the call would fail all the same.
-        found.iter_mut().filter(|f| f.status.bound.is_some()).for_each(|f| no_way_out(&mut f.status, &failure));
-    }
     Ok(GetStatusResponse {
         default_model: table.configured_default,
         resolved_default: table.default_model,
@@ -114,6 +115,7 @@ pub(crate) async fn status(
         oauth: oauth(&found),
         config: Some(ConfigStatus { digest: table.table_digest, rejected: table.rejected }),
         routes: found.into_iter().map(|f| f.status).collect(),
+        egresses: egresses(core, silent),
     })
 }
 
@@ -142,7 +144,33 @@ fn models_of(agent: &Agent) -> Vec<String> {
     models
 }
 
-async fn look(core: &Core, caller: &Caller, model: &str, probe: bool, budget: Budget) -> Found {
+/// Egresses as calls have found them, and those that do not answer now.
+fn egresses(core: &Core, silent: &[Silent]) -> Vec<EgressStatus> {
+    let mut egresses = core.health.status(core.links.known());
+    for (name, failure) in silent {
+        for told in egresses.iter_mut().filter(|told| told.egress == *name && told.reason.is_none()) {
+            told.reason = Some(failure.reason.as_str().to_owned());
+            told.message = Some(failure.message.clone());
+        }
+    }
+    egresses
+}
+
+/// Whether an egress would take the call: the very choice that a call makes, less what does not answer now.
+fn way_out(core: &Core, route: &Route, bound: &Bound, silent: &[Silent]) -> Result<usize, Failure> {
+    let excluded: Vec<String> = silent.iter().map(|(name, _)| name.clone()).collect();
+    let wish = Wish { route, bound, session: "", excluded: &excluded };
+    would_choose(&core.health, core.links.known(), wish).map_err(|refused| {
+        // Where no circuit is open, what does not answer is the reason.
+        let unanswered = || silent.first().map(|(_, failure)| failure.clone());
+        if refused.by_rule || !refused.skipped.is_empty() { None } else { unanswered() }.unwrap_or(refused.failure)
+    })
+}
+
+/// An egress that does not answer.
+type Silent = (String, Failure);
+
+async fn look(core: &Core, caller: &Caller, model: &str, silent: &[Silent], probe: bool, budget: Budget) -> Found {
     let provider = model.split_once('/').map(|(provider, _)| provider.to_owned()).unwrap_or_default();
     let mut status =
         RouteStatus { agent: caller.agent.clone(), model: model.to_owned(), provider, ..RouteStatus::default() };
@@ -159,10 +187,16 @@ async fn look(core: &Core, caller: &Caller, model: &str, probe: bool, budget: Bu
     status.url.clone_from(&route.url);
     match check(core, caller, &route, budget).await {
         Ok(Checked { bound, candidates }) => {
-            status.bound = Some(BoundStatus { credential: bound.credential, expires_at: bound.expires_at });
             status.candidates = candidates;
+            match way_out(core, &route, &bound, silent) {
+                Ok(_) => {
+                    status.bound = Some(BoundStatus { credential: bound.credential, expires_at: bound.expires_at });
+                }
+                // A credential would be bound, and the call would fail all the same.
+                Err(failure) => no_way_out(&mut status, &failure),
+            }
             if probe {
-                status.probe = Some(ask_upstream(core, caller, &route, budget).await);
+                status.probe = Some(ask_upstream(core, caller, &route, silent, budget).await);
             }
         }
         Err(failure) => refuse(&mut status, &failure),
@@ -177,15 +211,14 @@ fn refuse(status: &mut RouteStatus, failure: &Failure) {
 }
 
 fn no_way_out(status: &mut RouteStatus, failure: &Failure) {
-    status.bound = None;
     status.reason = Some(failure.reason.as_str().to_owned());
     status.failure = Some(failure_to_proto(failure));
 }
 
 /// Binds for real and makes the cheapest upstream request.
-async fn ask_upstream(core: &Core, caller: &Caller, route: &Route, budget: Budget) -> ProbeStatus {
+async fn ask_upstream(core: &Core, caller: &Caller, route: &Route, silent: &[Silent], budget: Budget) -> ProbeStatus {
     let began = tokio::time::Instant::now();
-    let (result, status) = match try_upstream(core, caller, route, budget).await {
+    let (result, status) = match try_upstream(core, caller, route, silent, budget).await {
         Ok((failure, status)) => (failure.map_or(Ok(()), Err), status),
         Err(failure) => (Err(failure), None),
     };
@@ -205,14 +238,23 @@ async fn try_upstream(
     core: &Core,
     caller: &Caller,
     route: &Route,
+    silent: &[Silent],
     budget: Budget,
 ) -> Result<(Option<Failure>, Option<i32>), Failure> {
     let call_id = domain::new_call_id();
     let question =
         BindRequest { call_id: call_id.clone(), wanted: Some(wanted(caller, route, "")), ..BindRequest::default() };
     let bound = core.links.bind(question, budget).await.and_then(binding).result?;
+    // Whoever asks for a probe wants it made, and not to hear that calls are not.
+    let excluded: Vec<String> = silent.iter().map(|(name, _)| name.clone()).collect();
+    let wish = Wish { route, bound: &bound.bound, session: "", excluded: &excluded };
+    let index = match best_allowed(core.links.known(), wish) {
+        Ok(index) => index,
+        Err(failure) if failure.reason == Reason::CredentialNotBound => return Err(failure),
+        Err(failure) => return Err(silent.first().map_or(failure, |(_, silence)| silence.clone())),
+    };
     let no_egress = || Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured");
-    let egress = core.links.egress().ok_or_else(no_egress)?;
+    let egress = core.links.egress(index).ok_or_else(no_egress)?;
     let question = ProbeRequest { call_id, target: route.target.clone(), credential: Some(bound.sealed) };
     let outcome = egress.probe(question, budget).await.result?.outcome.unwrap_or_default();
     Ok((outcome.failure.as_ref().map(failure_from_proto), outcome.status))

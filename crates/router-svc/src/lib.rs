@@ -7,6 +7,7 @@
 //! One function makes a route of a name (`resolve::resolve`): calls, status and `Explain` all go through it.
 //! The service holds no secret and opens no connection.
 
+mod egress;
 mod grpc;
 mod list;
 mod names;

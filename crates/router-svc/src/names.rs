@@ -19,6 +19,8 @@ pub(crate) struct Provider {
     pub(crate) url: String,
     /// Whether the target is on this machine.
     pub(crate) local: bool,
+    /// Egresses that may make its calls.
+    pub(crate) egress: Option<config::EgressRule>,
 }
 
 /// A model at its provider, and the rule that found it there.
@@ -149,6 +151,7 @@ fn build_provider(config: &Config, name: &str, provider: &config::Provider) -> R
         realm: provider.realm,
         url: url.join("/responses"),
         local: url.is_loopback(),
+        egress: provider.egress.clone(),
     })
 }
 

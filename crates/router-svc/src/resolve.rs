@@ -90,8 +90,8 @@ pub(crate) fn resolve(table: &Table, question: Question<'_>, steps: &mut Steps) 
     }
     steps.note(|| lists.describe());
     steps.note(|| describe(&requested));
-    let mut routes = vec![route(&requested, agent, false)];
-    add_fallbacks(&mut routes, &requested, agent, &lists, steps);
+    let mut routes = vec![route(table, &requested, agent, false)];
+    add_fallbacks(table, &mut routes, &requested, agent, &lists, steps);
     Ok(routes)
 }
 
@@ -121,7 +121,14 @@ fn requested(table: &Table, question: Question<'_>, agent: &Agent, lists: &Lists
     })
 }
 
-fn add_fallbacks(routes: &mut Vec<Route>, requested: &Named, agent: &Agent, lists: &Lists<'_>, steps: &mut Steps) {
+fn add_fallbacks(
+    table: &Table,
+    routes: &mut Vec<Route>,
+    requested: &Named,
+    agent: &Agent,
+    lists: &Lists<'_>,
+    steps: &mut Steps,
+) {
     if agent.fallbacks.is_empty() {
         steps.note(|| format!("no fallbacks: {} name none", agent.fallbacks_from));
     }
@@ -139,12 +146,12 @@ fn add_fallbacks(routes: &mut Vec<Route>, requested: &Named, agent: &Agent, list
         let rule = format!("fallback {} of {}; {}", index + 1, agent.fallbacks_from, fallback.rule);
         let ruled = Named { rule, ..fallback.clone() };
         steps.note(|| format!("fallback {}", describe(&ruled)));
-        routes.push(route(&ruled, agent, true));
+        routes.push(route(table, &ruled, agent, true));
         taken.push(fallback);
     }
 }
 
-fn route(named: &Named, agent: &Agent, fallback: bool) -> Route {
+fn route(table: &Table, named: &Named, agent: &Agent, fallback: bool) -> Route {
     let provider = &named.provider;
     Route {
         model: named.canonical().to_string(),
@@ -156,6 +163,7 @@ fn route(named: &Named, agent: &Agent, fallback: bool) -> Route {
         fallback,
         credentials: agent.credentials.clone(),
         rule: named.rule.clone(),
+        egress: table.egresses.rule(provider.egress.as_ref(), agent.egress.as_ref()),
     }
 }
 

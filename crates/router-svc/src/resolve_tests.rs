@@ -52,6 +52,7 @@ fn codex_prefixes_are_one_route_on_the_right_path() {
             fallback: false,
             credentials: vec![],
             rule: rule.into(),
+            egress: None,
         };
         assert_eq!(routes(&table, name), [route], "{name}");
     }

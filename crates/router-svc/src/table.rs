@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use config::Config;
 use serde_json::json;
 
+use crate::egress::Egresses;
 use crate::names::{Misnamed, Named, Names};
 
 /// A configuration that no table can be built from. `config::check` finds these and more; they are refused here too,
@@ -37,6 +38,8 @@ pub(crate) struct Agent {
     pub(crate) credentials: Vec<String>,
     /// Canonical patterns; empty allows all.
     pub(crate) allowed: Vec<String>,
+    /// Egresses that may make its calls.
+    pub(crate) egress: Option<config::EgressRule>,
 }
 
 /// An immutable route table.
@@ -51,6 +54,8 @@ pub(crate) struct Table {
     pub(crate) anyone: Agent,
     /// Models that the configuration lists, by canonical name.
     pub(crate) models: BTreeMap<String, (Named, config::Model)>,
+    /// Names and labels of the egresses.
+    pub(crate) egresses: Egresses,
     digest: String,
 }
 
@@ -70,6 +75,7 @@ impl Table {
             fallbacks_from: "the defaults".to_owned(),
             credentials: Vec::new(),
             allowed: Vec::new(),
+            egress: None,
         };
         let mut agents = BTreeMap::new();
         for (name, agent) in &config.agents {
@@ -81,7 +87,15 @@ impl Table {
             models.insert(named.canonical().to_string(), (named, model.clone()));
         }
         let digest = digest(config, &names);
-        Ok(Self { names, configured_default: default.model.clone(), agents, anyone, models, digest })
+        Ok(Self {
+            names,
+            configured_default: default.model.clone(),
+            agents,
+            anyone,
+            models,
+            egresses: Egresses::of(config),
+            digest,
+        })
     }
 
     /// 16 hexadecimal digits that two tables share exactly when they route alike.
@@ -113,6 +127,7 @@ fn build_agent(names: &Names, anyone: &Agent, name: &str, agent: &config::Agent)
         let patterns = some_of(key("allowed"), "model", patterns)?;
         built.allowed = patterns.iter().map(|pattern| names.pattern(pattern)).collect();
     }
+    built.egress.clone_from(&agent.egress);
     Ok(built)
 }
 
@@ -151,6 +166,7 @@ fn digest(config: &Config, names: &Names) -> String {
         "defaults": config.defaults,
         "models": config.models,
         "agents": config.agents,
+        "egresses": Egresses::of(config).digested(),
     });
     let hex = blake3::hash(content.to_string().as_bytes()).to_hex();
     hex.chars().take(16).collect()

@@ -11,6 +11,7 @@ use http::{StatusCode, header};
 use telemetry::metrics::Sample;
 
 use crate::finding::{Finding, Severity};
+use crate::json;
 
 /// Finds out whether the service can do its work now.
 pub type Readiness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>> + Send + Sync>;
@@ -24,7 +25,7 @@ pub type Gauges = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Sample>> + Sen
 pub struct Admin {
     readiness: Vec<Readiness>,
     warnings: Option<Warnings>,
-    gauges: Option<Gauges>,
+    gauges: Vec<Gauges>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -35,7 +36,7 @@ impl std::fmt::Debug for Admin {
 
 impl From<Readiness> for Admin {
     fn from(readiness: Readiness) -> Self {
-        Self { readiness: vec![readiness], warnings: None, gauges: None }
+        Self { readiness: vec![readiness], warnings: None, gauges: Vec::new() }
     }
 }
 
@@ -54,10 +55,10 @@ impl Admin {
         self
     }
 
-    /// With gauges.
+    /// With these gauges too.
     #[must_use]
     pub fn gauges(mut self, gauges: Gauges) -> Self {
-        self.gauges = Some(gauges);
+        self.gauges.push(gauges);
         self
     }
 
@@ -81,14 +82,14 @@ impl Admin {
                 serde_json::json!({ "status": "not ready", "error": failure, "warnings": warnings }),
             ),
         };
-        (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+        (status, [(header::CONTENT_TYPE, "application/json")], json::line(&body)).into_response()
     }
 
     async fn metrics(&self) -> Response {
-        let samples = match &self.gauges {
-            Some(gauges) => gauges().await,
-            None => Vec::new(),
-        };
+        let mut samples = Vec::new();
+        for gauges in &self.gauges {
+            samples.extend(gauges().await);
+        }
         let page = telemetry::metrics::render(&samples);
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
     }
@@ -166,5 +167,6 @@ mod tests {
         let (status, body) = get(&worried, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(body.contains("STORE_UNAVAILABLE") && body.contains("its refresh fails"), "{body}");
+        assert!(body.contains(r#""retryAfterSeconds":1}"#), "whole numbers have no fraction: {body}");
     }
 }

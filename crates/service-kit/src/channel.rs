@@ -17,15 +17,17 @@ use http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Status, TimeoutExpired};
+use tonic::{ConnectError, Status, TimeoutExpired};
 use tower::{Service, ServiceExt, service_fn};
 use tracing::{Instrument, field};
 
 use crate::peer::Peer;
 use crate::status::status_from_failure;
 
+/// Says of a status made here that no connection to the peer was made: it has not seen the request.
+const UNREACHED: &str = "x-switchboard-unreached";
 /// Connections to one peer.
 const CONNECTIONS: usize = 2;
 /// Most bytes of one gRPC message between our services: a request body at its limit, and its envelope.
@@ -76,9 +78,9 @@ impl PeerChannel {
         }
     }
 
-    fn unavailable(&self, error: &dyn std::error::Error) -> Status {
+    fn unavailable(&self, error: &(dyn std::error::Error + 'static)) -> Status {
         // tonic's own text is "transport error"; the cause says what happened.
-        let mut cause = error.to_string();
+        let (mut cause, mut unreached) = (error.to_string(), error.is::<ConnectError>());
         let mut source = error.source();
         while let Some(inner) = source {
             if inner.is::<TimeoutExpired>() {
@@ -86,11 +88,16 @@ impl PeerChannel {
                 let message = format!("{} did not answer within the caller's deadline", self.describe());
                 return status_from_failure(&Failure::new(Reason::Deadline, self.peer, message));
             }
+            unreached |= inner.is::<ConnectError>();
             cause = inner.to_string();
             source = inner.source();
         }
         let message = format!("{} does not answer: {cause}", self.describe());
-        status_from_failure(&Failure::new(Reason::PeerUnavailable, service::GATEWAY, message))
+        let mut status = status_from_failure(&Failure::new(Reason::PeerUnavailable, service::GATEWAY, message));
+        if unreached {
+            status.metadata_mut().insert(UNREACHED, MetadataValue::from_static("true"));
+        }
+        status
     }
 }
 
@@ -178,6 +185,8 @@ pub struct HopInfo {
     pub span_id: String,
     /// Digest of the route table that a refusal of router-svc comes from; empty elsewhere.
     pub route_table: String,
+    /// True if no connection to the peer was made: it has not seen the request.
+    pub unreached: bool,
 }
 
 /// Reads where an answer (or an error status) was given.
@@ -187,6 +196,7 @@ pub fn hop_info(metadata: &MetadataMap) -> HopInfo {
         host: text("x-switchboard-host"),
         span_id: text("x-switchboard-span"),
         route_table: text("x-switchboard-route-table"),
+        unreached: metadata.contains_key(UNREACHED),
     }
 }
 

@@ -11,6 +11,7 @@ mod finding;
 mod first_word;
 pub mod harden;
 mod health;
+pub mod json;
 mod key_file;
 mod layers;
 mod listener;

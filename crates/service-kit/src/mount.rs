@@ -2,10 +2,13 @@
 //! each with its own layers, can stand behind one listener.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use axum::response::IntoResponse;
-use domain::service;
+use domain::{Failure, Reason, service};
 use http::Request;
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -101,13 +104,20 @@ impl Mounted {
         };
         let v1 = reflection().build_v1().map_err(|e| MountError(e.to_string()))?;
         let v1alpha = reflection().build_v1alpha().map_err(|e| MountError(e.to_string()))?;
-        let router = self.add(health).add(v1).add(v1alpha).router;
-        Ok(router.layer(axum::middleware::from_fn(unknown_method)))
+        let mounted = self.add(health).add(v1).add(v1alpha);
+        let served: Arc<[&'static str]> = mounted.names.into();
+        let tell = move |request, next| unknown_method(Arc::clone(&served), request, next);
+        Ok(mounted.router.layer(axum::middleware::from_fn(tell)))
     }
 }
 
-/// Who asks a gRPC method that this version does not have is told so, with the version: "not found" says nothing.
-async fn unknown_method(request: axum::extract::Request, next: axum::middleware::Next) -> axum::response::Response {
+/// Who asks a gRPC method that this version does not have is told so, with the version; who asks one of a service that
+/// stands behind another listener, that it is not here. "Not found" says nothing.
+async fn unknown_method(
+    served: Arc<[&'static str]>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
     let grpc = request.headers().get(http::header::CONTENT_TYPE);
     let grpc = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
@@ -117,8 +127,30 @@ async fn unknown_method(request: axum::extract::Request, next: axum::middleware:
     if !grpc || !(unimplemented || response.status() == http::StatusCode::NOT_FOUND) {
         return response;
     }
-    let failure = unknown_to(owner(&service), Some(env!("CARGO_PKG_VERSION")));
+    let failure = match !served.contains(&service.as_str()) && is_ours(&service) {
+        true => elsewhere(&service),
+        false => unknown_to(owner(&service), Some(env!("CARGO_PKG_VERSION"))),
+    };
     status_from_failure(&failure).into_http::<axum::body::Body>()
+}
+
+/// Whether this version has a gRPC service of that name, wherever it is served.
+fn is_ours(name: &str) -> bool {
+    let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).map(|set| set.file).unwrap_or_default();
+    files.iter().any(|file| {
+        let inside = name.strip_prefix(file.package()).and_then(|rest| rest.strip_prefix('.'));
+        inside.is_some_and(|inside| file.service.iter().any(|service| service.name() == inside))
+    })
+}
+
+/// The service is another listener's.
+fn elsewhere(name: &str) -> Failure {
+    let message = format!(
+        "{name} is not served here: operators' methods are on the operator's socket (switchboard.sock in the data \
+         directory), those between services on the sockets beside it"
+    );
+    Failure::new(Reason::Unsupported, owner(name), message)
+        .next_step("ask at that socket, or use the command: `switchboard --help` lists them")
 }
 
 /// Which of our services a gRPC service's name belongs to.
@@ -128,5 +160,43 @@ fn owner(name: &str) -> &'static str {
         Some("router") => service::ROUTER,
         Some("transport") => service::TRANSPORT,
         _ => service::GATEWAY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_of_this_version_are_known_wherever_they_are_served() {
+        assert!(is_ours("switchboard.auth.v1.LoginService") && is_ours("switchboard.gateway.v1.GatewayService"));
+        for other in ["switchboard.auth.v1.NoService", "switchboard.auth.v1", "", "grpc.health.v1.Health"] {
+            assert!(!is_ours(other), "{other}");
+        }
+        let failure = elsewhere("switchboard.auth.v1.LoginService");
+        assert_eq!((failure.reason, failure.service.as_str()), (Reason::Unsupported, service::AUTH));
+        assert!(failure.message.starts_with("switchboard.auth.v1.LoginService is not served here"), "{failure}");
+    }
+    #[tokio::test]
+    async fn what_is_served_elsewhere_is_not_called_old() {
+        let router = Mounted::new().listenable().await.expect("a router");
+        let told = async |path: &str| {
+            let request = Request::post(path).header(http::header::CONTENT_TYPE, "application/grpc");
+            let request = request.body(axum::body::Body::empty()).expect("a request");
+            let answer = router.clone().oneshot(request).await.expect("an answer");
+            let status = Status::from_header_map(answer.headers()).expect("a status");
+            (status.code(), status.message().to_owned())
+        };
+        let (code, message) = told("/switchboard.auth.v1.LoginService/StartLogin").await;
+        assert_eq!(code, tonic::Code::Unimplemented);
+        assert!(
+            message.contains("LoginService is not served here") && message.contains("switchboard.sock"),
+            "{message}"
+        );
+        for unknown in ["/switchboard.gateway.v1.LaterService/Ask", "/grpc.health.v1.Health/Ask"] {
+            let (code, message) = told(unknown).await;
+            assert_eq!(code, tonic::Code::Unimplemented);
+            assert!(message.contains("older than who asks it"), "{message}");
+        }
     }
 }

@@ -27,6 +27,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Streams of one connection from the network that may be reset for a client's faults before the connection is closed:
 /// plenty for a client that often gives up, and an end to one that does nothing else.
 const MAX_FAULTS: usize = 16 * 1024;
+/// Bytes of an answer that may wait here for their reader, beside what the kernel holds.
+const MAX_WAITING: usize = 64 * 1024;
 
 /// How to serve.
 #[derive(Clone)]
@@ -134,7 +136,9 @@ fn builder(tasks: &TaskTracker, listener: &Bound) -> auto::Builder<Tracked> {
         .http1()
         .timer(TokioTimer::new())
         // A client that never finishes its headers must not hold a connection for ever.
-        .header_read_timeout(HEADERS);
+        .header_read_timeout(HEADERS)
+        // Also the most bytes that the headers of a request may have.
+        .max_buf_size(MAX_WAITING);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -142,6 +146,7 @@ fn builder(tasks: &TaskTracker, listener: &Bound) -> auto::Builder<Tracked> {
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(4096)
         .max_local_error_reset_streams(max_faults)
+        .max_send_buf_size(MAX_WAITING)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
         .max_header_list_size(64 * 1024);

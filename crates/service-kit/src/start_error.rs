@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-use domain::{Failure, service};
+use domain::{Failure, Reason, service};
 
 use crate::data_dir::DataDirError;
 use crate::key_file::KeyFileError;
@@ -23,6 +23,8 @@ pub enum StartError {
     Failed(String),
     /// The same, with its reason and the next step, whose further lines are commands to be copied.
     Failure(Box<Failure>),
+    /// As [`Self::Failure`], with the configuration, or what it names, at fault: exit code 78.
+    Unfit(Box<Failure>),
 }
 
 impl StartError {
@@ -31,10 +33,22 @@ impl StartError {
         if is_configuration { Self::Configuration(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 
+    /// As a failure, of `service` where it does not say itself whose it is.
+    pub fn into_failure(self, service: &str) -> Failure {
+        match self {
+            Self::Failure(failure) | Self::Unfit(failure) => *failure,
+            Self::Configuration(message) => Failure::new(Reason::RequestInvalid, service, message).next_step(
+                "correct the configuration or the argument as the message says; `switchboard config check` looks again",
+            ),
+            Self::Failed(message) => Failure::new(Reason::RequestInvalid, service, message)
+                .next_step("mend what the message names, and start it again: nothing was changed"),
+        }
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Configuration(_) => EXIT_CONFIGURATION,
+            Self::Configuration(_) | Self::Unfit(_) => EXIT_CONFIGURATION,
             Self::Failed(_) | Self::Failure(_) => 1,
         }
     }
@@ -44,7 +58,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Configuration(message) | Self::Failed(message) => f.write_str(message),
-            Self::Failure(failure) => write!(f, "{failure}"),
+            Self::Failure(failure) | Self::Unfit(failure) => write!(f, "{failure}"),
         }
     }
 }
@@ -73,12 +87,9 @@ impl From<Failure> for StartError {
 impl From<DataDirError> for StartError {
     fn from(error: DataDirError) -> Self {
         match error {
-            // It says itself what to do, or is about the arguments.
-            DataDirError::Absent(_) | DataDirError::NotADirectory(_) | DataDirError::TooOpen(..) => {
-                Self::Failed(error.to_string())
-            }
-            DataDirError::Foreign(..) => Self::Failed(error.to_string()),
             DataDirError::Io(..) | DataDirError::InUse(..) => error.failure(service::CLI).into(),
+            // Nobody mends it by waiting.
+            _ => Failure { retryable: false, retry_after_seconds: None, ..error.failure(service::CLI) }.into(),
         }
     }
 }
@@ -102,7 +113,7 @@ fn told(error: &StartError) -> Vec<String> {
         StartError::Configuration(message) | StartError::Failed(message) => {
             message.lines().map(|line| format!("error: {line}")).collect()
         }
-        StartError::Failure(failure) => {
+        StartError::Failure(failure) | StartError::Unfit(failure) => {
             let Failure { reason, service, message, next_step, .. } = &**failure;
             let mut lines = vec![format!("error: {reason} ({service}): {message}")];
             lines.extend(format!("next: {next_step}").lines().map(str::to_owned));
@@ -114,8 +125,6 @@ fn told(error: &StartError) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use domain::Reason;
-
     use super::*;
 
     #[test]

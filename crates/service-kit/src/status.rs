@@ -49,10 +49,7 @@ fn build(failure: &Failure, trace: Option<&ExecutionTrace>) -> Status {
         details.push(any("type.googleapis.com/google.rpc.RetryInfo", &retry));
     }
     let help = rpc::Help {
-        links: vec![rpc::help::Link {
-            description: shorten(&failure.next_step, 300),
-            url: format!("docs/reasons.md#{}", failure.reason.as_str().to_lowercase()),
-        }],
+        links: vec![rpc::help::Link { description: shorten(&failure.next_step, 300), url: failure.reason.page_path() }],
     };
     details.push(any("type.googleapis.com/google.rpc.Help", &help));
     details.push(any(FAILURE_URL, &short_failure(failure)));

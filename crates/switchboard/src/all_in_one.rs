@@ -1,5 +1,5 @@
 //! All four services in one process: the same `build` as in their own processes, joined by in-process channels, with
-//! a seal key that exists in this process's memory only.
+//! a seal key that exists in this process's memory only, unless the configuration names one that egresses elsewhere share.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -44,18 +44,20 @@ impl AllInOne {
         loader: Loader,
         create: bool,
     ) -> Result<Self, StartError> {
-        let seal_key = SealKey::generate()?;
+        // Egresses elsewhere open the same seals, by a key that is in a file.
+        let shared = config.auth.seal_key_file.is_some() && config.transport.seal_key_file.is_some();
+        let seal_key = if shared { None } else { Some(SealKey::generate()?) };
         let options = AuthOptions {
             config,
             data_dir: dir,
-            seal_key: Some(seal_key.clone()),
+            seal_key: seal_key.clone(),
             create,
             first_agent_key: create,
             clock: Clock::system(),
         };
         let auth = auth_svc::build(options).await.map_err(|error| error.start_error(dir))?;
         let router = router_svc::build(config, loader).map_err(|e| StartError::build(&e, true))?;
-        let options = TransportOptions { config, data_dir: dir, seal_key: Some(seal_key), clock: Clock::system() };
+        let options = TransportOptions { config, data_dir: dir, seal_key, clock: Clock::system() };
         let transport = transport_svc::build(options).map_err(|e| StartError::build(&e, e.is_configuration()))?;
         let peers = Peers {
             router: PeerChannel::in_process(ROUTER, router.mounted().router()),
@@ -89,7 +91,7 @@ impl AllInOne {
         let options = self.front.clone();
         let front = self.front().await?;
         let ready = Admin::from(self.gateway.readiness()).and_ready(self.auth.readiness());
-        let admin = (self.auth.add_to(ready), listeners.admin);
+        let admin = (self.auth.add_to(ready).gauges(self.gateway.gauges()), listeners.admin);
         let control_options = ServeOptions { tls: None, ..options.clone() };
         let (served, ()) = tokio::join!(
             startup::serve_with_admin(self.control(), listeners.control, admin, control_options, shutdown.clone()),

@@ -36,7 +36,8 @@ pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<P
             Ok(ListenAddress::Unix(path)) if answers(&path).await? => Ok(Some(PeerChannel::unix(service, &path))),
             Ok(ListenAddress::Unix(path)) => Err(nobody(cli, &format!("unix://{}", path.display()))),
             Ok(ListenAddress::Tcp(_)) | Err(_) => {
-                Err(Failed::Usage(format!("--server {server}: operators connect over a unix socket, unix:///path")))
+                let message = format!("--server {server}: operators connect over a unix socket");
+                Err(Failed::usage(message, "name it as unix:///path, or leave --server out"))
             }
         };
     }
@@ -239,7 +240,9 @@ impl Auth {
         };
         let done = done.await;
         if done.is_none() && !self.is_running() {
-            eprint_line("interrupted; what has begun is brought to its end, which the next signal would not wait for");
+            eprint_line(
+                "interrupted; what has begun is brought to its end, which a signal after this one would not wait for",
+            );
         }
         let state =
             if self.is_running() { "the server brings to its end what has begun" } else { "what had begun has ended" };

@@ -2,17 +2,23 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Exit code after a signal, as a shell gives it to a program that Ctrl-C ends.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// Signals so close together are one request: `timeout`, for one, sends its signal to the command and then to the whole
+/// group of processes. Whoever wants the command to give up what it has begun says so again, later.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
 static ASKED: OnceLock<CancellationToken> = OnceLock::new();
 
 /// A token that is cancelled at the first Ctrl-C, SIGTERM or hangup of the terminal. From the first call on such a signal
-/// does not end the process any more; the second one does, at once. The same token for every caller.
+/// does not end the process any more; one that comes a second later or more does, at once. The same token for every caller.
 pub(crate) fn listen() -> io::Result<CancellationToken> {
     if let Some(asked) = ASKED.get() {
         return Ok(asked.clone());
@@ -33,6 +39,8 @@ pub(crate) fn listen() -> io::Result<CancellationToken> {
     let watch = async move {
         next().await;
         first.cancel();
+        let until = Instant::now() + ONE_REQUEST;
+        while timeout_at(until, next()).await.is_ok() {}
         next().await;
         std::process::exit(i32::from(INTERRUPTED));
     };

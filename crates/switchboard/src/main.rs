@@ -16,23 +16,32 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use service_kit::harden;
-use service_kit::startup::{self, StartError};
+use service_kit::startup;
 
 use crate::args::{Cli, Command};
 use crate::output::Failed;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json() => return output::unfit_arguments(&error).report(true),
+        Err(error) => error.exit(),
+    };
+    let json = cli.json;
     let hardened = harden::harden().map_err(startup::not_hardened);
     let runtime = match hardened.and_then(|()| startup::runtime()) {
         Ok(runtime) => runtime,
-        Err(error) => return startup::finish(Err(error)),
+        Err(error) => return Failed::from(error).report(json),
     };
-    let json = cli.json;
     match runtime.block_on(run(cli)) {
         Ok(()) => output::finish(),
         Err(failed) => failed.report(json),
     }
+}
+
+/// Whether `--json` is among the arguments, where they are not taken for a command.
+fn asks_for_json() -> bool {
+    std::env::args_os().skip(1).take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
 async fn run(cli: Cli) -> Result<(), Failed> {
@@ -55,11 +64,5 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Doctor(args) => commands::doctor::run(&cli, args).await,
         Command::Backup(args) => commands::backup::run(&cli, args).await,
         Command::Restore(args) => commands::restore::run(&cli, args).await,
-    }
-}
-
-impl From<StartError> for Failed {
-    fn from(error: StartError) -> Self {
-        Failed::Start(error)
     }
 }

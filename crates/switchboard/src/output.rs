@@ -1,28 +1,29 @@
 //! What commands print: JSON, tables, traces; and how they fail.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use domain::service::CLI;
-use domain::{ExecutionTrace, Failure, span};
+use domain::{ExecutionTrace, Failure, Reason, span};
 use serde_json::{Value, json};
-use service_kit::startup::StartError;
+use service_kit::json;
+use service_kit::startup::{EXIT_CONFIGURATION, StartError};
 use tonic::Status;
 
 use crate::interrupt::INTERRUPTED;
 
-/// A command that failed.
+/// A command that failed. There is no way to fail with a bare message: every failure has its reason, its place and the
+/// next step.
 #[derive(Debug)]
 pub(crate) enum Failed {
-    /// A process or its configuration could not start.
-    Start(StartError),
-    /// A failure from the table, with the execution trace if it was a call's.
+    /// A failure from the table, with the execution trace if it was a call's; exit code 1.
     Call(Box<(Failure, Option<ExecutionTrace>)>),
-    /// The command says what is wrong, beyond what it has printed; exit code 1.
-    Message(String),
     /// The arguments do not fit; exit code 2.
-    Usage(String),
+    Usage(Box<Failure>),
+    /// The configuration is at fault, or what it names; exit code 78.
+    Configuration(Box<Failure>),
     /// A signal ended the command; what the operator must know of what it had begun. Exit code 130.
     Interrupted(&'static str),
     /// Everything has been printed; the exit code is left.
@@ -35,66 +36,97 @@ impl From<Failure> for Failed {
     }
 }
 
-impl From<std::io::Error> for Failed {
-    fn from(error: std::io::Error) -> Self {
-        Self::Message(error.to_string())
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        let is_configuration = error.exit_code() == EXIT_CONFIGURATION;
+        let failure = error.into_failure(CLI);
+        if is_configuration { Self::Configuration(Box::new(failure)) } else { failure.into() }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::because(Reason::Internal, error.to_string(), "see what the system says of it, and run it again")
     }
 }
 
 impl Failed {
+    /// A failure of the command itself that nobody mends by waiting.
+    pub(crate) fn because(reason: Reason, message: impl Into<String>, next: impl Into<String>) -> Self {
+        let failure = Failure::new(reason, CLI, message).next_step(next);
+        Failure { retryable: false, retry_after_seconds: None, ..failure }.into()
+    }
+
+    /// A file that is named by the operator and cannot be read.
+    pub(crate) fn unreadable(what: &str, file: &Path, error: &io::Error) -> Self {
+        let reason = if error.kind() == ErrorKind::NotFound { Reason::NotFound } else { Reason::RequestInvalid };
+        let message = format!("{what} {} cannot be read: {error}", file.display());
+        Self::because(reason, message, "name a file that is there and that this user may read")
+    }
+
+    /// Arguments, or what stands for them, that do not fit.
+    pub(crate) fn usage(message: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Usage(Box::new(Failure::new(Reason::RequestInvalid, CLI, message).next_step(next)))
+    }
+
     /// From a status that `peer` answered with.
     pub(crate) fn status(status: &Status, peer: &str) -> Self {
         let trace = service_kit::trace_from_status(status);
         Self::Call(Box::new((service_kit::failure_from_status(status, peer), trace)))
     }
 
+    /// What went wrong; `None` where it has been printed.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Call(failed) => Some(failed.0.clone()),
+            Self::Usage(failure) | Self::Configuration(failure) => Some((**failure).clone()),
+            Self::Interrupted(state) => {
+                let failure = Failure::new(Reason::Cancelled, CLI, format!("interrupted; {state}"));
+                Some(failure.next_step("see how it stands, and run it again if it is still wanted"))
+            }
+            Self::Printed(_) => None,
+        }
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Call(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Configuration(_) => EXIT_CONFIGURATION,
+            Self::Interrupted(_) => INTERRUPTED,
+            Self::Printed(code) => *code,
+        }
+    }
+
     /// Prints what went wrong and gives the exit code. With `json` a failure goes to standard output, that of
     /// a call with its execution trace.
     pub(crate) fn report(self, json: bool) -> ExitCode {
-        match self {
-            Self::Start(StartError::Failure(failure)) => Self::from(*failure).report(json),
-            Self::Start(error) => {
-                if json {
-                    print_json(&json!({ "status": "error", "error": { "message": error.to_string() } }));
-                }
-                service_kit::startup::finish(Err(error))
-            }
-            Self::Call(failed) => {
-                let (failure, trace) = *failed;
-                if json {
-                    print_json(&match &trace {
-                        Some(_) => failure_json(&failure, trace.as_ref()),
-                        None => error_json(&failure),
-                    });
-                } else {
-                    print_failure(&failure);
-                    if let Some(trace) = trace {
-                        eprint_line(&format!("hops: switchboard calls show {}", trace.call_id));
-                    }
-                }
-                ExitCode::FAILURE
-            }
-            Self::Message(message) => {
-                if json {
-                    print_json(&json!({ "status": "error", "error": { "message": message } }));
-                }
-                eprint_line(&format!("error: {message}"));
-                ExitCode::FAILURE
-            }
-            Self::Usage(message) => {
-                eprint_line(&format!("error: {message}"));
-                ExitCode::from(2)
-            }
-            Self::Interrupted(state) => {
-                if json {
-                    print_json(&json!({ "status": "error", "error": { "message": format!("interrupted; {state}") } }));
-                }
-                eprint_line(&format!("interrupted; {state}"));
-                ExitCode::from(INTERRUPTED)
-            }
-            Self::Printed(code) => ExitCode::from(code),
+        let trace = match &self {
+            Self::Call(failed) => failed.1.as_ref(),
+            _ => None,
+        };
+        match (&self, self.failure()) {
+            (_, Some(failure)) if json => print_json(&match trace {
+                Some(_) => failure_json(&failure, trace),
+                None => error_json(&failure),
+            }),
+            // It did what it was told to: no error.
+            (Self::Interrupted(state), _) => eprint_line(&format!("interrupted; {state}")),
+            (_, Some(failure)) => print_failure(&failure),
+            (_, None) => {}
         }
+        if let Some(trace) = trace.filter(|_| !json) {
+            eprint_line(&format!("hops: switchboard calls show {}", trace.call_id));
+        }
+        ExitCode::from(self.exit_code())
     }
+}
+
+/// What clap says of arguments that do not fit, in the one shape.
+pub(crate) fn unfit_arguments(error: &clap::Error) -> Failed {
+    let text = error.render().to_string();
+    let what: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    Failed::usage(what.join(" ").trim_start_matches("error: "), "see the command's --help")
 }
 
 /// The one shape of an error.
@@ -129,7 +161,7 @@ pub(crate) fn failure_lines(failure: &Failure) -> Vec<String> {
         lines.push(format!("next: {}", failure.next_step));
     }
     if let Some(seconds) = failure.retry_after_seconds.filter(|_| failure.service != CLI) {
-        lines.push(format!("retry after: {seconds:.0} s"));
+        lines.push(format!("retry after: {:.0} s", seconds.ceil()));
     }
     lines.push(format!("more: switchboard explain {}", failure.reason));
     lines
@@ -179,24 +211,12 @@ pub(crate) fn eprint_text(text: &str) {
 
 /// Prints JSON, indented.
 pub(crate) fn print_json(value: &Value) {
-    let mut value = value.clone();
-    whole(&mut value);
-    print_line(&serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string()));
+    print_line(&json::pretty(value));
 }
 
-/// Whole numbers without a fraction: times and counts travel as doubles, and `0.0` tokens are 0.
-pub(crate) fn whole(value: &mut Value) {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            if let Some(exact) = number.as_f64().filter(|n| n.fract() == 0.0 && n.abs() < EXACT) {
-                *value = Value::from(exact as i64);
-            }
-        }
-        Value::Array(all) => all.iter_mut().for_each(whole),
-        Value::Object(fields) => fields.values_mut().for_each(whole),
-        _ => {}
-    }
+/// Prints JSON on one line: what comes line by line while a command goes on.
+pub(crate) fn print_json_line(value: &Value) {
+    print_line(&json::line(value));
 }
 
 /// Prints a table whose columns are as wide as they must be; nothing but the header if there are no rows.
@@ -220,7 +240,7 @@ pub(crate) fn print_table_within(header: &[&str], rows: &[Vec<String>], shorter:
 }
 
 /// Widths of the columns, in characters.
-fn widths(header: &[&str], rows: &[Vec<String>], shorter: &[&str]) -> Vec<usize> {
+pub(crate) fn widths(header: &[&str], rows: &[Vec<String>], shorter: &[&str]) -> Vec<usize> {
     /// Characters that a line has room for.
     const LINE: usize = 120;
     /// No column is cut below this, or below its heading.
@@ -308,11 +328,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_are_printed_as_such() {
-        let mut value = json!({ "tokens": 0.0, "at": [1_795_424_356.0, 0.5], "text": "1.0", "none": null });
-        whole(&mut value);
-        assert_eq!((value["tokens"].to_string(), value["at"].to_string()), ("0".into(), "[1795424356,0.5]".into()));
-        assert_eq!((&value["text"], &value["none"]), (&json!("1.0"), &Value::Null));
+    fn every_failure_has_its_reason_place_and_next_step() {
+        let start = |error: StartError| Failed::from(error);
+        let all = [
+            (start(StartError::Failed("the port is in use".into())), 1),
+            (start(StartError::Configuration("[auth] no".into())), 78),
+            (start(StartError::Unfit(Box::new(Failure::new(Reason::StoreUnavailable, "auth-svc", "another key")))), 78),
+            (Failed::from(io::Error::other("cut off")), 1),
+            (Failed::unreadable("backup", Path::new("/nope"), &ErrorKind::NotFound.into()), 1),
+            (Failed::usage("it must be more than 0", "give more"), 2),
+            (Failed::Interrupted("nothing was done"), 130),
+        ];
+        for (failed, code) in all {
+            let shown = error_json(&failed.failure().expect("a failure"));
+            assert_eq!(shown["status"], "error");
+            for field in ["reason", "message", "service", "nextStep"] {
+                assert!(shown["error"][field].as_str().is_some_and(|text| text.len() > 3), "{field}: {shown}");
+            }
+            assert!(shown["error"]["retryable"].is_boolean(), "{shown}");
+            assert_eq!(failed.exit_code(), code, "{shown}");
+        }
     }
 
     #[test]

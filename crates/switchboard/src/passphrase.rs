@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use domain::Reason;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
@@ -15,6 +16,8 @@ use crate::terminal::{self, ask};
 
 /// Longest passphrase file, in bytes.
 const MOST: u64 = 64 * 1024;
+/// After a passphrase that was not taken.
+const AGAIN: &str = "run it again, and type the passphrase both times alike";
 
 /// The passphrase. `twice`: a new one, which is asked for again, since nothing would tell a mistake later.
 pub(crate) fn passphrase(args: &PassphraseArgs, twice: bool) -> Result<SecretString, Failed> {
@@ -23,27 +26,30 @@ pub(crate) fn passphrase(args: &PassphraseArgs, twice: bool) -> Result<SecretStr
         return from_file(file);
     }
     let mut terminal = terminal::open().ok_or_else(|| {
-        Failed::Usage(
-            "there is no terminal to ask for the passphrase on; name a file with --passphrase-file or \
-             SWITCHBOARD_PASSPHRASE_FILE"
-                .to_owned(),
+        Failed::usage(
+            "there is no terminal to ask for the passphrase on",
+            "name a file with --passphrase-file or SWITCHBOARD_PASSPHRASE_FILE",
         )
     })?;
     let first = ask(&mut terminal, "Passphrase: ", "the passphrase")?;
     if first.is_empty() {
-        return Err(Failed::Usage("the passphrase is empty".to_owned()));
+        return Err(Failed::usage("the passphrase is empty", AGAIN));
     }
     if twice && *ask(&mut terminal, "The same again: ", "the passphrase")? != *first {
-        return Err(Failed::Usage("the two passphrases are not the same".to_owned()));
+        return Err(Failed::usage("the two passphrases are not the same", AGAIN));
     }
     Ok(SecretString::from(first.as_str()))
 }
 
 fn from_file(file: &Path) -> Result<SecretString, Failed> {
     let name = file.display();
-    let unreadable = |cause: String| Failed::Message(format!("passphrase file {name} cannot be read: {cause}"));
-    let opened = File::open(file).map_err(|error| unreadable(error.to_string()))?;
-    let meta = opened.metadata().map_err(|error| unreadable(error.to_string()))?;
+    let failed = |error: std::io::Error| Failed::unreadable("passphrase file", file, &error);
+    let unfit = |why: String| {
+        let message = format!("passphrase file {name} {why}");
+        Failed::because(Reason::RequestInvalid, message, "name a file that holds the passphrase, and nothing else")
+    };
+    let opened = File::open(file).map_err(failed)?;
+    let meta = opened.metadata().map_err(failed)?;
     // A pipe of the shell's has no such mode to speak of.
     if meta.is_file() && meta.mode() & 0o077 != 0 && !file.starts_with("/run/secrets") {
         eprint_line(&format!(
@@ -52,14 +58,14 @@ fn from_file(file: &Path) -> Result<SecretString, Failed> {
         ));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
-    opened.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    opened.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MOST {
-        return Err(unreadable(format!("it is longer than {} KiB", MOST / 1024)));
+        return Err(unfit(format!("is longer than {} KiB", MOST / 1024)));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| unreadable("it is not UTF-8 text".to_owned()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unfit("is not UTF-8 text".to_owned()))?;
     let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if text.is_empty() {
-        return Err(Failed::Message(format!("passphrase file {name} is empty")));
+        return Err(unfit("is empty".to_owned()));
     }
     Ok(SecretString::from(text))
 }

@@ -28,6 +28,18 @@ pub(crate) fn replace(path: &Path, before: Option<&[u8]>, content: &[u8]) -> Res
     write_like(&path, content).map_err(text)
 }
 
+/// What to do so that a file can be written that could not.
+pub(crate) fn writable(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "make the directory, or name another",
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => "name a file in a directory",
+        io::ErrorKind::PermissionDenied => "name a place where this user may write",
+        io::ErrorKind::ReadOnlyFilesystem => "mount that file system for writing, or name a file elsewhere",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or name a file elsewhere",
+        _ => "mend that, or name a file elsewhere",
+    }
+}
+
 /// Where a link leads; the path itself if it is none.
 fn target(path: &Path) -> PathBuf {
     if let Ok(target) = fs::canonicalize(path) {
@@ -78,6 +90,13 @@ mod tests {
         std::os::unix::fs::symlink("a/later", &dangling).expect("linked");
         replace(&dangling, None, b"{}").expect("made");
         assert!(dir.path().join("a/later").is_file());
+    }
+
+    #[test]
+    fn what_to_do_fits_the_cause() {
+        let absent = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(writable(&absent), "make the directory, or name another");
+        assert!(writable(&io::ErrorKind::StorageFull.into()).contains("make room"));
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub(crate) fn ask(terminal: &mut File, question: &str, what: &str) -> Result<Zer
     if line.last() == Some(&INTERRUPT) {
         return Err(Failed::Interrupted("nothing was done"));
     }
-    let text = std::str::from_utf8(&line).map_err(|_| Failed::Usage(format!("{what} is not UTF-8 text")))?;
+    let text =
+        std::str::from_utf8(&line).map_err(|_| Failed::usage(format!("{what} is not UTF-8 text"), "type it again"))?;
     Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 

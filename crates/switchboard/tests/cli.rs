@@ -117,7 +117,46 @@ fn usage_errors_exit_2_and_explain_knows_every_reason() {
     home.run(&["--server", "http://example.com", "health"]).exits(2);
     let all = home.run(&["--json", "explain"]).exits(0).json();
     assert_eq!(all.as_array().map(Vec::len), Some(domain::Reason::ALL.len()));
+    for reason in domain::Reason::ALL {
+        let run = home.run(&["explain", &reason.as_str().to_lowercase()]).exits(0);
+        let page = run.out();
+        assert!(page.starts_with(&format!("# {reason}\n")) && page.contains("## What clients see"), "{page}");
+        assert!(!page.contains("<!--"), "{page}");
+    }
     assert!(home.run(&["explain", "edge_challenge"]).exits(0).out().contains("credential is fine"));
+    let one = home.run(&["--json", "explain", "USAGE_LIMIT"]).exits(0).json();
+    assert_eq!((&one["httpStatus"], &one["errorType"]), (&429.into(), &"usage_limit_reached".into()));
+    assert!(one["page"].as_str().is_some_and(|page| page.contains("## What to do")), "{one}");
+    let near = home.run(&["explain", "EDGE_CHALENGE"]).exits(2);
+    assert!(near.err().contains("EDGE_CHALLENGE"), "{}", near.err());
+    // What clients show is the error's code.
+    let code = home.run(&["explain", "server_is_overloaded"]).exits(2);
+    assert!(code.err().contains("UPSTREAM_OVERLOADED"), "{}", code.err());
+}
+
+/// A page that names a command or an option that does not exist costs somebody the rest of the night.
+#[test]
+fn pages_name_commands_that_exist() {
+    let home = Home::new();
+    let mut helps = std::collections::HashMap::new();
+    for reason in domain::Reason::ALL {
+        let page = reason.page();
+        let inline = page.split('`').skip(1).step_by(2);
+        let commands = page.lines().chain(inline).filter(|text| text.starts_with("switchboard "));
+        for command in commands {
+            let words: Vec<&str> =
+                command.split(['|', ';', '#']).next().unwrap_or_default().split(' ').skip(1).collect();
+            let is_name =
+                |word: &&&str| word.starts_with(|c: char| c.is_ascii_lowercase()) && !word.contains(['/', '.']);
+            let mut path: Vec<&str> = words.iter().take_while(is_name).copied().collect();
+            path.push("--help");
+            let help = helps.entry(path.clone()).or_insert_with(|| home.run(&path).exits(0).out());
+            for option in words.iter().filter(|word| word.starts_with("--")) {
+                assert!(help.contains(option), "{reason}: {command:?} has no {option}");
+            }
+        }
+    }
+    assert!(helps.len() > 10, "{:?}", helps.keys());
 }
 
 #[test]

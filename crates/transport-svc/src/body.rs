@@ -2,7 +2,7 @@
 //!
 //! Only the top level is taken apart: a field that no rule names goes out as the very bytes it came in, and in its
 //! place. The rules are those of `chatgpt-codex` alone, but for the model's name and `stream`: a call is always streamed
-//! here, whatever its caller is given in the end.
+//! here, whatever its caller is given in the end, and a compaction never is.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -19,7 +19,18 @@ mod hoist;
 mod reasoning;
 
 /// Fields that the Codex backend refuses (`Unsupported parameter: …`).
-const DROPPED: &[&str] = &["max_output_tokens", "metadata", "temperature", "top_p", "prompt_cache_retention"];
+const DROPPED: &[&str] = &[
+    "max_output_tokens",
+    "metadata",
+    "temperature",
+    "top_p",
+    "prompt_cache_retention",
+    "prompt_cache_options",
+    "safety_identifier",
+    "user",
+];
+/// Fields of a Responses request that a compaction does not have: nothing is streamed, stored or added to it.
+const NOT_COMPACT: &[&str] = &["stream", "stream_options", "store", "include", "tool_choice"];
 /// Without it a later turn, possibly on another account, could not carry the reasoning on: nothing is stored upstream.
 const INCLUDED: &str = "\"reasoning.encrypted_content\"";
 
@@ -38,6 +49,8 @@ pub(crate) struct Edited {
 pub(crate) struct Rules {
     /// Kind of the target.
     pub(crate) kind: TargetKind,
+    /// The body asks for a compaction, which is answered whole.
+    pub(crate) compact: bool,
     /// Leading system messages become `instructions` where there are none.
     pub(crate) hoist: bool,
     /// The encrypted reasoning of earlier turns goes: the upstream has refused it.
@@ -46,15 +59,21 @@ pub(crate) struct Rules {
 
 /// Applies the rules of a target.
 pub(crate) fn edit(rules: Rules, model: &str, body: &[u8]) -> Result<Edited, Failure> {
-    let Rules { kind, hoist, drop_reasoning } = rules;
+    let Rules { kind, compact, hoist, drop_reasoning } = rules;
     let mut fields = Fields::parse(body)?;
     fields.set("model", text(model)?);
-    fields.set("stream", "true".into());
+    if !compact {
+        fields.set("stream", "true".into());
+    }
     let mut dropped = Vec::new();
     if kind == TargetKind::ChatgptCodex {
-        fields.set("store", "false".into());
-        include(&mut fields)?;
-        dropped = drop_unsupported(&mut fields);
+        if compact {
+            dropped = drop_fields(&mut fields, NOT_COMPACT);
+        } else {
+            fields.set("store", "false".into());
+            include(&mut fields)?;
+        }
+        dropped.extend(drop_fields(&mut fields, DROPPED));
         hoist::list_input(&mut fields);
         if hoist {
             hoist::instructions(&mut fields)?;
@@ -158,10 +177,11 @@ fn include(fields: &mut Fields<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn drop_unsupported(fields: &mut Fields<'_>) -> Vec<String> {
-    // A null says nothing that could be missed.
-    let dropped = DROPPED.iter().filter(|name| fields.filled(name).is_some()).map(|name| (*name).to_owned()).collect();
-    fields.0.retain(|(name, _)| !DROPPED.contains(&name.as_str()));
+fn drop_fields(fields: &mut Fields<'_>, unknown: &[&str]) -> Vec<String> {
+    // A null says nothing that could be missed, and `false` asks for what happens anyway.
+    let asks = |name: &&&str| fields.filled(name).is_some_and(|value| value.as_ref() != "false");
+    let dropped = unknown.iter().filter(asks).map(|name| (*name).to_owned()).collect();
+    fields.0.retain(|(name, _)| !unknown.contains(&name.as_str()));
     dropped
 }
 

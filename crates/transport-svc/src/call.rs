@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::body::{self, Edited, Rules};
 use crate::classify::{self, Answer, Refused};
+use crate::document::Document;
 use crate::headers::{self, Caller};
 use crate::pool::Lease;
 use crate::progress::{About, Progress};
@@ -26,6 +27,9 @@ use crate::targets::{Endpoint, Target};
 
 /// Bodies from this size on are rewritten on a thread that may be busy.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
+/// A compaction is answered whole, when the work is done: its headers may take as many times the silence that a stream
+/// may keep (facts: Codex CLI, codex-api/src/endpoint/compact.rs).
+const COMPACT_PATIENCE: u32 = 4;
 /// Most bytes of a refusal that are read.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// How long the body of a refusal may take.
@@ -36,6 +40,7 @@ const REFUSAL_TIME: Duration = Duration::from_secs(5);
 pub(crate) struct Call {
     inner: Arc<Inner>,
     target: Arc<Target>,
+    resource: Resource,
     credential_id: String,
     request: Request,
     lease: Lease,
@@ -47,19 +52,18 @@ pub(crate) struct Call {
 pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Result<Call, Failure> {
     let received = Instant::now();
     let target = inner.target(&request.target)?;
-    match Resource::try_from(request.resource) {
-        Ok(Resource::Unspecified | Resource::Responses) => {}
-        Err(_) => {
-            let message = format!("there is no resource {}", request.resource);
-            return Err(Failure::new(Reason::RequestInvalid, service::TRANSPORT, message));
-        }
-    }
-    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target, &target.responses)?;
+    let resource = Resource::try_from(request.resource).map_err(|_| {
+        let message = format!("there is no resource {}", request.resource);
+        Failure::new(Reason::RequestInvalid, service::TRANSPORT, message)
+    })?;
+    let endpoint = target.of(resource);
+    let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target, endpoint)?;
     let caller = Caller(&request.headers);
     let mut request_headers = headers::request(&target, &secret, caller, &request.upstream_model)?;
-    request_headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    let accept = if resource == Resource::Compact { "application/json" } else { "text/event-stream" };
+    request_headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     request_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let edited = edit(&target, caller, &request).await?;
+    let edited = edit(&target, resource, caller, &request).await?;
 
     let credential_id = request.credential.map(|c| c.credential_id).unwrap_or_default();
     let asked = Asked {
@@ -67,17 +71,18 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
         call_id: &request.call_id,
         credential_id: &credential_id,
         target: &target,
-        endpoint: &target.responses,
+        endpoint,
         method: Method::POST,
         secret,
     };
     let (mut upstream, mut progress) = inner.begin(asked, request_headers);
     progress.holds_reasoning = edited.holds_reasoning;
     *upstream.body_mut() = Some(NotedBody::request(edited.body, progress.handed.clone()));
-    let lease = inner.lease(&target.responses)?;
+    let lease = inner.lease(endpoint)?;
     Ok(Call {
         inner: Arc::clone(inner),
         target,
+        resource,
         credential_id,
         request: upstream,
         lease,
@@ -86,13 +91,19 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
     })
 }
 
-async fn edit(target: &Target, caller: Caller<'_>, request: &RespondRequest) -> Result<Edited, Failure> {
+async fn edit(
+    target: &Target,
+    resource: Resource,
+    caller: Caller<'_>,
+    request: &RespondRequest,
+) -> Result<Edited, Failure> {
     let hoist = match target.hoist {
         HoistInstructions::Auto => !caller.is_codex(),
         HoistInstructions::Always => true,
         HoistInstructions::Never => false,
     };
-    let rules = Rules { kind: target.kind, hoist, drop_reasoning: request.drop_encrypted_reasoning };
+    let compact = resource == Resource::Compact;
+    let rules = Rules { kind: target.kind, compact, hoist, drop_reasoning: request.drop_encrypted_reasoning };
     let (model, body) = (request.upstream_model.clone(), request.body.clone());
     let edit = move || body::edit(rules, &model, &body);
     if request.body.len() < LARGE_BODY_BYTES {
@@ -143,10 +154,13 @@ impl Inner {
 
 /// Makes the call. One pulled stream: whoever drops it drops the upstream request.
 pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
-    let Call { inner, target, credential_id, request, lease, dropped, mut progress } = call;
+    let Call { inner, target, resource, credential_id, request, lease, dropped, mut progress } = call;
     stream! {
-        let url = target.responses.shown.clone();
-        let mut response = match send::send(&lease.client, request, &url, inner.headers_timeout).await {
+        let endpoint = target.of(resource);
+        let url = endpoint.shown.clone();
+        let compact = resource == Resource::Compact;
+        let patience = if compact { inner.idle_timeout * COMPACT_PATIENCE } else { inner.headers_timeout };
+        let mut response = match send::send(&lease.client, request, &url, patience).await {
             Ok(response) => response,
             Err((failure, sent)) => {
                 progress.sent = sent;
@@ -155,9 +169,9 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
             }
         };
         progress.headers_arrived(&response, inner.clock.now_s());
-        inner.cookies.keep(&credential_id, &target.responses.base, response.headers());
-        if !is_event_stream(&response) {
-            let refused = refusal(&mut response, &target, &target.responses, &inner.clock).await;
+        inner.cookies.keep(&credential_id, &endpoint.base, response.headers());
+        if !is_expected(&response, if compact { "application/json" } else { "text/event-stream" }) {
+            let refused = refusal(&mut response, &target, endpoint, &inner.clock).await;
             progress.reasoning_refused = refused.reasoning;
             yield Message::Outcome(progress.finish(Some(refused.failure)));
             return;
@@ -168,15 +182,35 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
             dropped,
             quota: progress.tell_quota(),
         });
-        let mut relay = Relay::new(response, url, inner.idle_timeout, inner.clock.clone());
+        let mut body = if compact {
+            Body::Document(Document::new(response, url, inner.idle_timeout))
+        } else {
+            Body::Events(Relay::new(response, url, inner.idle_timeout, inner.clock.clone()))
+        };
         loop {
-            match relay.next(&mut progress).await {
+            match body.next(&mut progress).await {
                 Step::Chunk(chunk) => yield Message::Chunk(chunk),
                 Step::End(failure) => {
                     yield Message::Outcome(progress.finish(failure));
                     return;
                 }
             }
+        }
+    }
+}
+
+/// The body of an answer.
+#[expect(clippy::large_enum_variant, reason = "nearly every body is a stream of events")]
+enum Body {
+    Events(Relay),
+    Document(Document),
+}
+
+impl Body {
+    async fn next(&mut self, progress: &mut Progress) -> Step {
+        match self {
+            Self::Events(relay) => relay.next(progress).await,
+            Self::Document(document) => document.next(progress).await,
         }
     }
 }
@@ -194,11 +228,11 @@ pub(crate) async fn refusal(response: &mut Response, target: &Target, endpoint: 
     })
 }
 
-/// A 2xx whose body is a stream of events. A server that does not say what it sends is believed to send what was asked.
-fn is_event_stream(response: &Response) -> bool {
+/// A 2xx whose body is what was asked for. A server that does not say what it sends is believed to send that.
+fn is_expected(response: &Response, asked_for: &str) -> bool {
     let kind = headers::text(response.headers(), header::CONTENT_TYPE.as_str());
-    let streams = kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with("text/event-stream"));
-    response.status().is_success() && streams
+    let right = kind.is_none_or(|kind| kind.to_ascii_lowercase().starts_with(asked_for));
+    response.status().is_success() && right
 }
 
 /// A message of the answer.

@@ -37,6 +37,12 @@ pub(crate) fn cut(error: &reqwest::Error, url: &str, events: i32) -> Failure {
     upstream(Reason::StreamCut, message)
 }
 
+/// The failure of a whole answer that broke off.
+pub(crate) fn cut_short(error: &reqwest::Error, url: &str, bytes: usize) -> Failure {
+    let message = format!("the answer of {url} was cut after {bytes} bytes: {}", innermost(error));
+    upstream(Reason::StreamCut, message)
+}
+
 fn upstream(reason: Reason, message: String) -> Failure {
     Failure::new(reason, service::UPSTREAM, message)
 }
@@ -60,8 +66,8 @@ fn unreachable(error: &reqwest::Error, url: &str) -> Failure {
     let says = |needle: &str| texts.iter().any(|text| text.contains(needle));
     let cause = innermost(error);
     // The proxy first: what fails behind it fails in its name.
-    let (what, next_step) = if says("tunnel error") || says("socks") || says("proxy") {
-        (format!("the proxy cannot be used: {cause}"), "check `[transport] proxy` or HTTPS_PROXY, and the proxy itself")
+    let (what, next_step) = if ["tunnel error", "SOCKS error", "socks", "proxy"].iter().any(|word| says(word)) {
+        by_proxy(&says, error, &cause)
     } else if error.is_dns() || says("dns error") {
         (format!("its name cannot be resolved: {cause}"), "check name resolution on this host")
     } else if is_tls(error) {
@@ -78,6 +84,33 @@ fn unreachable(error: &reqwest::Error, url: &str) -> Failure {
     // This host's affair: the upstream never heard of it.
     let message = format!("{url} cannot be reached: {what}");
     Failure::new(Reason::EgressUnreachable, service::TRANSPORT, message).next_step(next_step)
+}
+
+/// What a proxy has to do with it. The HTTP client tells it in words alone.
+fn by_proxy(says: &dyn Fn(&str) -> bool, error: &reqwest::Error, cause: &str) -> (String, &'static str) {
+    let refused = ["authorization required", "credentials not accepted", "user/pass", "authentication incorrectly"];
+    if refused.iter().any(|words| says(words)) {
+        let step =
+            "check user and password in the proxy's URL: `[egresses.*] proxy`, `[transport] proxy` or HTTPS_PROXY";
+        (format!("the proxy refuses us: {cause}"), step)
+    } else if says("error resolving for socks") {
+        let step = "check name resolution on this host, or let the proxy resolve names: socks5h instead of socks5";
+        (format!("its name cannot be resolved: {cause}"), step)
+    } else if says("dns error") {
+        (
+            format!("the proxy's name cannot be resolved: {cause}"),
+            "check the proxy's URL, and name resolution on this host",
+        )
+    } else if is_tls(error) {
+        (format!("TLS with the proxy failed: {cause}"), "check the proxy's URL: is it http:// rather than https://?")
+    } else if says("failed to create underlying connection") || says("tcp connect error") {
+        (format!("the proxy cannot be reached: {cause}"), "check the proxy's URL, and that the proxy runs")
+    } else {
+        (
+            format!("the proxy does not connect us: {cause}"),
+            "ask the proxy's log: it may not allow, or not reach, this host",
+        )
+    }
 }
 
 fn is_tls(error: &reqwest::Error) -> bool {

@@ -3,6 +3,7 @@
 use domain::sse::{self, Event};
 use domain::{Failure, Usage};
 use http::HeaderMap;
+use proto::transport::v1::TerminalKind;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,6 +25,9 @@ pub(crate) enum Meaning {
 /// What the terminal event says.
 #[derive(Debug)]
 pub(crate) struct Ending {
+    pub(crate) kind: TerminalKind,
+    /// Why it stops short (`response.incomplete`).
+    pub(crate) incomplete_reason: Option<String>,
     pub(crate) response_id: Option<String>,
     pub(crate) usage: Option<Usage>,
     /// Why it failed, if it did. An incomplete answer is an answer.
@@ -56,18 +60,21 @@ struct Response {
     usage: Value,
     #[serde(default)]
     error: Value,
+    #[serde(default)]
+    incomplete_details: Value,
 }
 
 /// Reads an event.
 pub(crate) fn read(event: &Event, stream: Stream<'_>) -> Meaning {
     let kind = event.kind();
     match kind.as_str() {
-        "response.completed" | "response.done" | "response.incomplete" => Meaning::Terminal(ending(event, None)),
+        "response.completed" | "response.done" => Meaning::Terminal(ending(event, TerminalKind::Completed, None)),
+        "response.incomplete" => Meaning::Terminal(ending(event, TerminalKind::Incomplete, None)),
         "response.failed" => {
             let error = response(event).map(|r| UpstreamError::of_value(&r.error)).unwrap_or_default();
             let failure = classify::failed_event(&error, stream.status, stream.headers, stream.now_s);
             let reasoning_refused = classify::refuses_reasoning(&error);
-            Meaning::Terminal(Ending { reasoning_refused, ..ending(event, Some(failure)) })
+            Meaning::Terminal(Ending { reasoning_refused, ..ending(event, TerminalKind::Failed, Some(failure)) })
         }
         "error" => {
             let value = serde_json::from_slice::<Value>(&event.data).unwrap_or_default();
@@ -87,9 +94,12 @@ fn response(event: &Event) -> Option<Response> {
     serde_json::from_slice::<Envelope>(&event.data).ok().and_then(|envelope| envelope.response)
 }
 
-fn ending(event: &Event, failure: Option<Failure>) -> Ending {
+fn ending(event: &Event, kind: TerminalKind, failure: Option<Failure>) -> Ending {
     let response = response(event).unwrap_or_default();
+    let incomplete = (kind == TerminalKind::Incomplete).then_some(&response.incomplete_details["reason"]);
     Ending {
+        kind,
+        incomplete_reason: incomplete.and_then(Value::as_str).map(str::to_owned),
         response_id: response.id.as_str().map(str::to_owned),
         usage: usage(&response.usage),
         failure,
@@ -97,7 +107,8 @@ fn ending(event: &Event, failure: Option<Failure>) -> Ending {
     }
 }
 
-fn usage(usage: &Value) -> Option<Usage> {
+/// The tokens of a `usage` object.
+pub(crate) fn usage(usage: &Value) -> Option<Usage> {
     let count = |value: &Value| value.as_u64().map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
     usage.is_object().then(|| Usage {
         input_tokens: count(&usage["input_tokens"]),
@@ -128,7 +139,7 @@ mod tests {
         let Some(Meaning::Terminal(end)) = full.last() else { panic!("no end: {full:?}") };
         let usage = Usage { input_tokens: 11, cached_input_tokens: 3, output_tokens: 7, reasoning_tokens: 2 };
         assert_eq!((end.response_id.as_deref(), end.usage), (Some("resp_1"), Some(usage)));
-        assert!(end.failure.is_none());
+        assert!(end.failure.is_none() && end.kind == TerminalKind::Completed && end.incomplete_reason.is_none());
         let minimal = meanings(include_str!("../tests/fixtures/upstream/minimal_text.sse"));
         assert!(matches!(minimal.as_slice(), [Meaning::Content, Meaning::Terminal(Ending { usage: None, .. })]));
         let failed = meanings(include_str!("../tests/fixtures/upstream/failed_rate_limit.sse"));
@@ -136,6 +147,16 @@ mod tests {
             panic!("no failure: {failed:?}")
         };
         assert_eq!((failure.reason, failure.retry_after_seconds), (Reason::RateLimited, Some(1.5)));
+    }
+
+    #[test]
+    fn an_answer_that_stops_at_a_limit_says_at_which() {
+        let text = r#"data: {"type":"response.incomplete","response":{"id":"r","incomplete_details":{"reason":"max_output_tokens"}}}"#;
+        let piece = Splitter::default().push(Bytes::from(format!("{text}\n\n"))).expect("an event");
+        let stream = Stream { status: 200, headers: &HeaderMap::new(), now_s: 0 };
+        let Meaning::Terminal(end) = read(&piece.events[0], stream) else { panic!("no end") };
+        assert_eq!((end.kind, end.incomplete_reason.as_deref()), (TerminalKind::Incomplete, Some("max_output_tokens")));
+        assert!(end.failure.is_none());
     }
 
     #[test]

@@ -7,14 +7,15 @@ use domain::{Failure, Reason, service};
 use futures_util::{Stream, StreamExt, stream};
 use proto::transport::v1::transport_service_server::TransportService as Contract;
 use proto::transport::v1::{
-    FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
+    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse,
+    RespondRequest, RespondResponse,
 };
 use service_kit::status_from_failure;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::service::Inner;
-use crate::{call, probe, usage};
+use crate::{call, models, usage};
 
 /// The service as gRPC serves it.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ impl Contract for Grpc {
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
         let request = request.into_inner();
         Span::current().record("switchboard.call_id", request.call_id.as_str());
-        let found = Box::pin(probe::probe(&self.0, request)).await.map_err(|f| refused(&f))?;
+        let found = Box::pin(models::probe(&self.0, request)).await.map_err(|f| refused(&f))?;
         Ok(Response::new(found))
     }
 
@@ -56,6 +57,16 @@ impl Contract for Grpc {
         Span::current().record("switchboard.call_id", request.call_id.as_str());
         let found = Box::pin(usage::fetch(&self.0, request)).await.map_err(|f| refused(&f))?;
         Ok(Response::new(found))
+    }
+
+    async fn fetch_models(
+        &self,
+        request: Request<FetchModelsRequest>,
+    ) -> Result<Response<FetchModelsResponse>, Status> {
+        let request = request.into_inner();
+        Span::current().record("switchboard.call_id", request.call_id.as_str());
+        let listed = Box::pin(models::fetch(&self.0, request)).await.map_err(|f| refused(&f))?;
+        Ok(Response::new(listed))
     }
 }
 

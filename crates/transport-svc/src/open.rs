@@ -155,6 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn more_than_can_be_told_apart_is_shed() {
+        let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
+        let opener = Opener::new(key.clone(), clock.clone());
+        let others = (0..MAX_SEEN).map(|number| Bytes::copy_from_slice(&number.to_be_bytes()));
+        opener.seen.lock().expect("lock").nonces.extend(others);
+        let sealed = seal(&key, &target, clock.now_ms());
+        let shed = opener.open(Some(&sealed), "call", &target, &target.responses).expect_err("full");
+        assert_eq!((shed.reason, shed.retryable), (Reason::Shed, true), "{shed}");
+    }
+
+    #[test]
     fn a_seal_does_not_open_again_after_a_restart() {
         let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
         let sealed = seal(&key, &target, clock.now_ms());

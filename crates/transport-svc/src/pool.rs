@@ -15,11 +15,11 @@ use service_kit::UpstreamUrl;
 use crate::service::BuildError;
 use crate::targets::{Target, Targets};
 
-/// Bytes of one HTTP/2 stream that may wait for its reader.
-const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one HTTP/2 stream that may wait for its reader: a part of the 1 MiB that a stream may hold over all hops.
+const STREAM_WINDOW: u32 = 256 * 1024;
 /// As much for all calls of a connection together that they do not hold each other up: callers who stop reading must
 /// not stop the others.
-const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
+const CONNECTION_WINDOW: u32 = 512 * STREAM_WINDOW;
 /// Clients for one way out.
 const CLIENTS: usize = 16;
 /// Calls that one client takes before the next is opened.
@@ -93,7 +93,7 @@ impl Pool {
             Some(path) => authorities(path)?,
             None => Vec::new(),
         };
-        let proxy = match &transport.proxy {
+        let proxy = match config.egress_proxy() {
             Some(url) => ProxyUse::Configured(Box::new(configured(url)?)),
             None => ProxyUse::Environment,
         };

@@ -134,9 +134,9 @@ impl Progress {
         self.status.unwrap_or_default()
     }
 
-    /// Events were relayed.
-    pub(crate) fn relayed(&mut self, events: usize) {
-        if events > 0 {
+    /// Events were relayed, or with `part` the beginning of one.
+    pub(crate) fn relayed(&mut self, events: usize, part: bool) {
+        if events > 0 || part {
             self.first_event_at.get_or_insert_with(Instant::now);
         }
         self.events = self.events.saturating_add(i32::try_from(events).unwrap_or(i32::MAX));

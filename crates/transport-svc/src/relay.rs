@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use domain::sse::{MAX_WHOLE_EVENT_BYTES, Piece, Splitter};
+use domain::sse::{Piece, Splitter};
 use domain::{Clock, Failure, Reason, service};
-use proto::transport::v1::Chunk;
+use proto::transport::v1::{Chunk, Terminal};
 use reqwest::Response;
+use service_kit::usage_to_proto;
 
 use crate::egress;
 use crate::events::{self, Ending, Meaning};
@@ -48,15 +49,7 @@ pub(crate) enum Step {
 
 impl Relay {
     pub(crate) fn new(response: Response, url: String, idle: Duration, clock: Clock) -> Self {
-        Self {
-            response,
-            splitter: Splitter::new(MAX_WHOLE_EVENT_BYTES),
-            url,
-            idle,
-            clock,
-            state: State::Open,
-            content: false,
-        }
+        Self { response, splitter: Splitter::default(), url, idle, clock, state: State::Open, content: false }
     }
 
     /// The next chunk, or the end.
@@ -91,16 +84,33 @@ impl Relay {
     }
 
     fn forward(&mut self, piece: Piece, progress: &mut Progress) -> Chunk {
-        progress.relayed(piece.events.len());
-        // An event too large to be read is no announcement.
+        progress.relayed(piece.events.len(), piece.oversized);
+        // Of an event that is too large to be held a part has gone to the caller before it was read.
         self.content |= piece.oversized;
+        let known = progress.response_id.is_some();
+        let mut terminal = None;
+        let (mut failures, mut others) = (0, u32::from(piece.oversized));
         for event in &piece.events {
             let head =
                 events::Stream { status: progress.status(), headers: &progress.headers, now_s: self.clock.now_s() };
             let meaning = events::read(event, head);
+            match &meaning {
+                Meaning::Lifecycle { .. } => {}
+                Meaning::Error { .. } | Meaning::Terminal(Ending { failure: Some(_), .. }) => failures += 1,
+                Meaning::Content | Meaning::Terminal(_) => others += 1,
+            }
+            if let Meaning::Terminal(ending) = &meaning {
+                terminal.get_or_insert_with(|| told(ending));
+            }
             self.learn(meaning, progress);
         }
-        Chunk { data: piece.bytes, content: self.content }
+        Chunk {
+            data: piece.bytes,
+            content: self.content,
+            response_id: progress.response_id.clone().filter(|_| !known),
+            terminal,
+            only_failure: failures > 0 && others == 0,
+        }
     }
 
     fn learn(&mut self, meaning: Meaning, progress: &mut Progress) {
@@ -118,7 +128,7 @@ impl Relay {
                 progress.reasoning_refused |= reasoning_refused;
                 self.state = State::Failing(failure);
             }
-            Meaning::Terminal(Ending { response_id, usage, failure, reasoning_refused }) => {
+            Meaning::Terminal(Ending { response_id, usage, failure, reasoning_refused, .. }) => {
                 progress.reasoning_refused |= reasoning_refused;
                 progress.response_id = response_id.or(progress.response_id.take());
                 progress.usage = usage;
@@ -143,5 +153,14 @@ impl Relay {
             progress.events
         );
         Failure::new(Reason::StreamIdle, service::UPSTREAM, message)
+    }
+}
+
+/// The end of a response, for the gateway.
+fn told(ending: &Ending) -> Terminal {
+    Terminal {
+        kind: ending.kind.into(),
+        usage: ending.usage.as_ref().map(usage_to_proto),
+        incomplete_reason: ending.incomplete_reason.clone(),
     }
 }

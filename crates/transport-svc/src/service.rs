@@ -61,7 +61,9 @@ pub enum BuildError {
         cause: String,
     },
     /// The proxy; its URL may hold a password and is not shown.
-    #[error("[transport] proxy: it is not the URL of a proxy; http, https, socks5 and socks5h are known")]
+    #[error(
+        "[transport] proxy, or that of its egress: it is not the URL of a proxy; http, https, socks5 and socks5h are known"
+    )]
     Proxy,
     /// The HTTP client.
     #[error("the HTTP client cannot be made: {0}")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use config::{Config, HoistInstructions, TargetKind};
 use http::HeaderValue;
+use proto::transport::v1::Resource;
 use reqwest::Url;
 use service_kit::UpstreamUrl;
 
@@ -22,7 +23,7 @@ const BACKEND_URL: &str = "https://chatgpt.com/backend-api";
 const BACKEND_PATH: &str = "/backend-api";
 const BACKEND_PATHS: &[&str] = &["/backend-api/wham/usage"];
 const PLATFORM_URL: &str = "https://api.openai.com/v1";
-const PLATFORM_PATHS: &[&str] = &["/v1/responses", "/v1/models"];
+const PLATFORM_PATHS: &[&str] = &["/v1/responses", "/v1/responses/compact", "/v1/models"];
 /// The version for which the models list is asked when none is configured: that of the client whose list format is read.
 const MODELS_VERSION: &str = "0.169.0";
 
@@ -37,6 +38,8 @@ pub(crate) struct Target {
     pub(crate) kind: TargetKind,
     /// `{base}/responses`.
     pub(crate) responses: Endpoint,
+    /// `{base}/responses/compact`.
+    pub(crate) compact: Endpoint,
     /// `{base}/models`.
     pub(crate) models: Endpoint,
     /// `{backend}/wham/usage`; only the Codex backend has account endpoints.
@@ -118,6 +121,7 @@ impl Target {
             id: id.to_owned(),
             kind,
             responses: place.endpoint("/responses", "", "an event stream")?,
+            compact: place.endpoint("/responses/compact", "", "a compacted conversation")?,
             models: place.endpoint("/models", &query, "a list of models")?,
             usage: usage_endpoint(id, kind, target)?,
             hoist: target.hoist_instructions,
@@ -125,6 +129,14 @@ impl Target {
             user_agent: header("user_agent", target.user_agent.as_deref().unwrap_or(&own_user_agent()))?,
             version: version.map(|v| header("version", v)).transpose()?,
         })
+    }
+
+    /// Where a call's resource is.
+    pub(crate) fn of(&self, resource: Resource) -> &Endpoint {
+        match resource {
+            Resource::Unspecified | Resource::Responses => &self.responses,
+            Resource::Compact => &self.compact,
+        }
     }
 
     /// What its endpoints stand below.

@@ -117,7 +117,7 @@ async fn errors_come_with_details() {
         assert_eq!(status["code"], "not_found");
         assert!(status["message"].as_str().is_some_and(|text| text.contains("codx")), "{unknown}");
         assert!(detail(&unknown, "google.rpc.ErrorInfo").contains("ROUTE_UNKNOWN"), "{unknown}");
-        assert!(detail(&unknown, "google.rpc.Help").contains("route_unknown"), "{unknown}");
+        assert!(detail(&unknown, "google.rpc.Help").contains("docs/reasons/ROUTE_UNKNOWN.md"), "{unknown}");
         let failure = detail(&unknown, "switchboard.common.v1.Failure");
         assert!(failure.contains("ROUTE_UNKNOWN") && failure.contains("router-svc"), "{failure}");
         assert!(detail(&unknown, "switchboard.common.v1.ExecutionTrace").contains("resolve"), "{unknown}");

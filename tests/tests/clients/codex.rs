@@ -9,25 +9,34 @@ use crate::{ACCOUNT, Place, outcome, tools};
 /// The release that `.ci/tools` installs.
 const VERSION: &str = "0.169.0";
 
-/// The configuration as README prints it, for this gateway's port.
-fn configuration(address: &str) -> String {
+/// The configuration as README prints it, for this base URL.
+fn configuration(base_url: &str) -> String {
     let readme = include_str!("../../../README.md");
     let block = readme.split("```toml\n").find(|block| block.contains("[model_providers.switchboard]"));
     let block = block.and_then(|block| block.split("```").next()).expect("README shows Codex CLI's configuration");
     assert!(block.contains("127.0.0.1:7411"), "{block}");
-    block.replace("127.0.0.1:7411", address)
+    block.replace("http://127.0.0.1:7411/v1", base_url)
+}
+
+/// Runs `codex exec PROMPT` to its end with README's configuration; `settings` go over it.
+pub(crate) async fn run(home: &Home, base_url: &str, key: &str, prompt: &str, settings: &[String]) -> Output {
+    home.write("codex/config.toml", &configuration(base_url));
+    let mut command = tools::command(home, &tools::program("codex"));
+    command.env("CODEX_HOME", home.path("codex")).env("SWITCHBOARD_KEY", key);
+    // The tool that the simulator asks for is an `echo`; there is nothing to guard, and nobody to ask.
+    command.args(["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]);
+    for setting in settings {
+        command.args(["-c", setting]);
+    }
+    command.arg(prompt);
+    Output::of(command, "").await
 }
 
 impl Place {
-    /// Runs `codex exec PROMPT` to its end, with more options if need be.
-    async fn codex(&self, prompt: &str, options: &[&str]) -> Output {
-        self.home.write("codex/config.toml", &configuration(self.switchboard.address()));
-        let mut command = tools::command(&self.home, &tools::program("codex"));
-        command.env("CODEX_HOME", self.home.path("codex")).env("SWITCHBOARD_KEY", self.switchboard.key());
-        // The tool that the simulator asks for is an `echo`; there is nothing to guard, and nobody to ask.
-        command.args(["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]);
-        command.args(options).arg(prompt);
-        Output::of(command, "").await
+    /// Runs `codex exec PROMPT` to its end, with more settings if need be.
+    async fn codex(&self, prompt: &str, settings: &[String]) -> Output {
+        let base_url = format!("http://{}/v1", self.switchboard.address());
+        run(&self.home, &base_url, &self.switchboard.key(), prompt, settings).await
     }
 
     /// What the upstream saw of a run must be Codex's own, but for the account, which is the credential's.
@@ -190,7 +199,7 @@ async fn a_trace_that_codex_begins_goes_on_through_the_services() {
     };
     let place = Place::start_with(Topology::FourProcesses, export).await;
     let exporter = format!("otel.trace_exporter={{otlp-grpc={{endpoint=\"{}\"}}}}", collector.endpoint());
-    let output = place.codex("Reply exactly: OK", &["-c", &exporter]).await.ok();
+    let output = place.codex("Reply exactly: OK", &[exporter]).await.ok();
     assert_eq!(output.stdout.trim(), "OK", "{output}");
     let calls = place.calls().await;
     assert_eq!(calls.len(), 1, "{output}");

@@ -1,6 +1,6 @@
 //! OpenAI's SDK for Python, through `sdk.py`.
 
-use e2e::{Output, Topology};
+use e2e::{Home, Output, Topology};
 use serde_json::{Value, json};
 
 use crate::{Place, outcome, tools};
@@ -8,9 +8,23 @@ use crate::{Place, outcome, tools};
 /// The release that `.ci/tools` installs.
 const VERSION: &str = "3.54.0";
 
+/// Runs a script beside this file with a base URL and a key.
+async fn run(home: &Home, script: &str, base_url: &str, key: &str, arguments: &[&str]) -> Output {
+    let python = tools::program("python3");
+    let mut command = tools::command(home, &python);
+    command.env("OPENAI_BASE_URL", base_url).env("OPENAI_API_KEY", key);
+    command.arg(format!("{}/tests/clients/{script}", env!("CARGO_MANIFEST_DIR"))).args(arguments);
+    Output::of(command, "").await
+}
+
+/// What one call that fails came to.
+pub(crate) async fn matrix(home: &Home, base_url: &str, (key, body): &(String, Value)) -> Output {
+    run(home, "sdk.py", base_url, key, &[&body.to_string()]).await
+}
+
 impl Place {
-    /// What `sdk.py` saw.
-    async fn sdk(&self) -> Value {
+    /// What a script beside this file saw.
+    pub(crate) async fn sdk(&self, script: &str) -> Value {
         let python = tools::program("python3");
         let mut check = tools::command(&self.home, &python);
         check.args(["-c", "import openai; print(openai.__version__)"]);
@@ -18,17 +32,14 @@ impl Place {
         if found.stdout.trim() != VERSION {
             tools::missing(&format!("OpenAI's SDK {VERSION} for {}", python.display()));
         }
-        let mut command = tools::command(&self.home, &python);
-        command.env("OPENAI_BASE_URL", format!("http://{}/v1", self.switchboard.address()));
-        command.env("OPENAI_API_KEY", self.switchboard.key());
-        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/sdk.py"));
-        Output::of(command, "").await.ok().json()
+        let base_url = format!("http://{}/v1", self.switchboard.address());
+        run(&self.home, script, &base_url, &self.switchboard.key(), &[]).await.ok().json()
     }
 }
 
 async fn the_sdk_works(topology: Topology) {
     let place = Place::start(topology).await;
-    let seen = place.sdk().await;
+    let seen = place.sdk("sdk.py").await;
     assert_eq!((&seen["text"], &seen["status"]), (&"OK".into(), &"completed".into()), "{seen:#}");
     assert!(seen["output_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{seen:#}");
     assert!(!seen["call_id"].as_str().unwrap_or_default().is_empty(), "{seen:#}");

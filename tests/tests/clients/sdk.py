@@ -1,6 +1,9 @@
-"""OpenAI's SDK against the gateway, with nothing but a base URL and a key. Prints one JSON object for the test."""
+"""OpenAI's SDK against the gateway, with nothing but a base URL and a key. Prints one JSON object for the test.
+
+With an argument, a body of one call that is expected to fail."""
 
 import json
+import sys
 
 import openai
 
@@ -10,11 +13,11 @@ MODEL = "codex/gpt-5.5"
 def refusal(action):
     try:
         action()
-    except openai.APIStatusError as error:
+    except openai.APIError as error:
         body = error.body if isinstance(error.body, dict) else {}
         return {
             "class": type(error).__name__,
-            "status": error.status_code,
+            "status": getattr(error, "status_code", None),
             "code": error.code,
             "type": error.type,
             "reason": body.get("reason"),
@@ -22,6 +25,11 @@ def refusal(action):
             "message": error.message,
         }
     return None
+
+
+def failing(body):
+    client = openai.OpenAI()
+    print(json.dumps(refusal(lambda: client.responses.create(**body))))
 
 
 def main():
@@ -64,4 +72,7 @@ def main():
     print(json.dumps(seen))
 
 
-main()
+if len(sys.argv) > 1:
+    failing(json.loads(sys.argv[1]))
+else:
+    main()

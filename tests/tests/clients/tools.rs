@@ -18,6 +18,16 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| missing(name))
 }
 
+/// Where the npm packages are: `.ci/tools` installs them beside Codex CLI.
+///
+/// # Panics
+///
+/// If nothing has been installed.
+pub(crate) fn packages() -> PathBuf {
+    let found = program("codex").ancestors().find(|folder| folder.ends_with("node_modules")).map(Path::to_owned);
+    found.unwrap_or_else(|| missing("a folder of npm packages with Codex CLI"))
+}
+
 /// Fails the test for want of a tool.
 pub(crate) fn missing(what: &str) -> ! {
     panic!("{what} is not there: run `.ci/tools`, then `. .ci/env`, and this suite again")

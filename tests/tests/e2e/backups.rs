@@ -90,7 +90,7 @@ e2e::in_each_topology! {
         assert_eq!(std::fs::metadata(&backup.file).expect("there").permissions().mode() & 0o777, 0o600);
         assert!(!bytes.windows(6).any(|window| window == b"acct-1"), "it is encrypted");
         let refused = backup.make(&world.home).await.exits(1);
-        assert!(refused.stderr.contains("--force"), "{refused}");
+        assert!(refused.json()["error"]["nextStep"].as_str().is_some_and(|next| next.contains("--force")), "{refused}");
         assert!(std::fs::read(&backup.file).expect("the backup") == bytes);
         here.stop().await;
 

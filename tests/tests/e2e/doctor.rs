@@ -157,7 +157,8 @@ e2e::in_each_topology! {
         assert_eq!(world.sim.state().token_requests().len(), 1, "the refresh token is dead, and not sent again");
 
         let list = switchboard.cli(&["credentials", "list"]).await.ok();
-        assert!(list.stdout.contains("needs login by 20") && list.stdout.contains("refused for good"), "{list}");
+        assert!(list.stdout.contains("needs login within ") && list.stdout.contains("main: needs login by 20"), "{list}");
+        assert!( list.stdout.contains("refused for good"), "{list}");
         let show = switchboard.cli(&["credentials", "show", "main", "--json"]).await.ok().json();
         assert_eq!(show["state"], "login_due", "{show}");
         let status = switchboard.cli(&["models", "status", "--check"]).await.ok();

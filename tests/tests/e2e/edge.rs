@@ -43,6 +43,8 @@ e2e::in_each_topology! {
     /// A challenge on the right path is the edge's, and is called so.
     async fn a_challenge_is_the_edges_and_leaves_the_credential_alone(topology) {
         let (world, _) = World::with_login().await;
+        // What is seen of the credential is the point here, and not when the egress is no longer tried.
+        world.home.set("gateway.circuit_failures", "1000");
         let switchboard = world.start(topology).await;
         world.behave("acct-1", "challenge");
         let failed = call(&switchboard, "codex/gpt-5.5").await.exits(1).json();
@@ -83,6 +85,8 @@ e2e::in_each_topology! {
     /// So is a page that blocks.
     async fn a_block_is_the_edges_too(topology) {
         let (world, _) = World::with_login().await;
+        // What is seen of the credential is the point here, and not when the egress is no longer tried.
+        world.home.set("gateway.circuit_failures", "1000");
         let switchboard = world.start(topology).await;
         world.behave("acct-1", "block");
         let failed = call(&switchboard, "codex/gpt-5.5").await.exits(1).json();

@@ -36,6 +36,27 @@ e2e::in_each_topology! {
         assert_eq!((&platform["auth"], &platform["reason"]), (&false.into(), &"missing".into()), "{platform}");
     }
 
+    /// What the upstream lists joins the list, and a list that cannot be read any more stays as it was.
+    async fn models_of_the_upstream_are_listed(topology) {
+        let (world, _) = World::with_login().await;
+        world.home.set("models.\"openai-codex/gpt-5.4-mini\".name", "\"Mini\"");
+        let switchboard = world.start(topology).await;
+        let listed = switchboard.http().get("/v1/models").await.is(200).json();
+        let data = listed["data"].as_array().expect("data");
+        let of = |id: &str| data.iter().find(|model| model["id"] == id).expect("a model");
+        assert_eq!((&of(MODEL)["bound"], &of("openai/gpt-5.5")["bound"]), (&true.into(), &false.into()), "{listed}");
+        assert_eq!(of("openai/gpt-5.5")["reason"], "missing");
+        let mini = of("openai-codex/gpt-5.4-mini");
+        assert_eq!((&mini["name"], &mini["context_window"]), (&"Mini".into(), &272_000.into()), "the upstream completes");
+        let told = switchboard.cli(&["models", "list", "--json"]).await.ok().json();
+        let upstream = &told["upstream"][0];
+        assert_eq!((&upstream["provider"], &upstream["credential"]), (&"openai-codex".into(), &"main".into()), "{told}");
+        assert_eq!((&upstream["models"], &upstream["error"]), (&2.into(), &serde_json::Value::Null), "{told}");
+        assert!(upstream["fetchedAt"].is_number());
+        let asked = world.sim.state().requests_to("/backend-api/codex/models");
+        assert_eq!(asked.len(), 1, "once for both");
+    }
+
     /// A call is told again by its id, over HTTP, gRPC and the command line.
     async fn a_call_is_found_by_its_id(topology) {
         let (world, _) = World::with_login().await;

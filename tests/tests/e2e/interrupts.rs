@@ -21,18 +21,18 @@ fn hangups_are_ignored() -> bool {
     u64::from_str_radix(mask.trim(), 16).expect("hexadecimal") & 1 == 1
 }
 
-/// Starts a command, and sends it `signals` once the provider, whose answer is held back, was asked.
-async fn interrupted(world: &World, args: &[&str], signals: &[Signal]) -> (Option<i32>, String) {
+/// Starts a command, and sends it signals once the provider, whose answer is held back, was asked: each so many
+/// milliseconds after the one before.
+async fn interrupted(world: &World, args: &[&str], signals: &[(Signal, u64)]) -> (Option<i32>, String) {
     let before = world.sim.state().requests_to("/oauth/token").len();
     let mut command = tokio::process::Command::from(command_of(world, args));
     command.kill_on_drop(true);
     let child = command.spawn().expect("started");
     let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
     eventually("it asks", || world.sim.state().requests_to("/oauth/token").len() > before).await;
-    for signal in signals {
+    for (signal, after_ms) in signals {
+        tokio::time::sleep(std::time::Duration::from_millis(*after_ms)).await;
         kill_process(id, *signal).expect("signalled");
-        // Two at once would be one.
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
     let ended = tokio::time::timeout(e2e::PATIENCE, child.wait_with_output()).await.expect("in time").expect("ended");
     (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
@@ -48,7 +48,9 @@ async fn a_refresh_without_a_server_is_kept_when_it_is_interrupted() {
     let signals = &signals[..if hangups_are_ignored() { 2 } else { 3 }];
     for (signal, version) in signals.iter().copied().zip(2..) {
         state.set_token_scenario("*", Some("delay:1500".parse().expect("known")));
-        let (code, said) = interrupted(&world, &["credentials", "refresh", &label], &[signal]).await;
+        // `timeout` sends its signal twice: that is one request to end.
+        let twice = [(signal, 0), (signal, 100)];
+        let (code, said) = interrupted(&world, &["credentials", "refresh", &label], &twice).await;
         assert_eq!(code, Some(130), "{signal:?}: {said}");
         assert!(said.contains("interrupted"), "{signal:?}: {said}");
         let shown = world.home.cli(&["credentials", "show", &label, "--json"]).await.ok().json();
@@ -60,7 +62,8 @@ async fn a_refresh_without_a_server_is_kept_when_it_is_interrupted() {
 
     // Who will not wait is not made to.
     state.set_token_scenario("*", Some("stall".parse().expect("known")));
-    let (code, said) = interrupted(&world, &["credentials", "refresh", &label], &[Signal::INT, Signal::INT]).await;
+    let (code, said) =
+        interrupted(&world, &["credentials", "refresh", &label], &[(Signal::INT, 0), (Signal::INT, 1500)]).await;
     assert_eq!(code, Some(130), "{said}");
     assert_eq!(said.matches("interrupted").count(), 1, "it ended at once: {said}");
 }

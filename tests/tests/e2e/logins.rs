@@ -161,12 +161,16 @@ e2e::in_each_topology! {
         // A wrong state is refused, and the login goes on to the next line.
         let (said, _) = paste(&world, &["--json"], |redirect| {
             let code = field(&redirect, "code");
-            vec![format!("{code}#another-state"), format!("{code}#{}", field(&redirect, "state"))]
+            // Longer than a line that is read: refused once, not piece by piece.
+            let long = "x".repeat(100_000);
+            vec![format!("{code}#another-state"), long, format!("{code}#{}", field(&redirect, "state"))]
         })
         .await;
         let said = said.ok();
         let lines: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let [pending, refused, done] = lines.as_slice() else { panic!("three lines: {said}") };
+        let [pending, refused, long, done] = lines.as_slice() else { panic!("four lines: {said}") };
+        assert_eq!(long["error"]["reason"], "REQUEST_INVALID", "{said}");
+        assert!(pending["expiresAt"].is_i64() && !said.stdout.contains(".0,"), "whole seconds: {said}");
         assert_eq!((&pending["status"], &pending["method"]), (&"pending".into(), &"paste".into()), "{said}");
         assert_eq!((&refused["status"], &refused["error"]["reason"]), (&"pending".into(), &"REQUEST_INVALID".into()));
         assert_eq!((&done["status"], &done["credential"]), (&"ok".into(), &"first".into()), "{said}");

@@ -24,6 +24,8 @@ e2e::in_each_topology! {
         let expired = world.expired("acct-2", "second").await;
         let api_key = world.api_key("paid").await;
         world.home.env("RUST_LOG", "trace");
+        // Every failure below is to be met, and none to keep the next call from being made.
+        world.home.set("gateway.circuit_failures", "1000");
         let mut switchboard = world.start(topology).await;
         let agent_key = switchboard.key();
         let shown_once = switchboard.cli(&["keys", "create", "mine"]).await.ok().stdout.trim().to_owned();

@@ -280,7 +280,7 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
         let reason = if credential.unconfirmed { CandidateReason::Unconfirmed } else { CandidateReason::Expired };
         return Verdict::No(Refusal::new(reason, detail));
     }
-    match note.filter(|note| note.retry_at_ms > now_ms) {
+    match note.filter(|note| note.retry_ms(now_ms) > now_ms) {
         Some(_) if alive => Verdict::Usable,
         Some(note) => Verdict::No(failed(note, is_rejected(credential, Some(note)))),
         None => Verdict::Refresh { alive },

@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) expires_at: Option<i64>,
     /// Unix seconds at which its tokens were made, by what they and the last refresh say: the later of the two.
     pub(super) made_at: Option<i64>,
+    /// A time of a failed refresh that was recorded by a clock ahead of this one, Unix seconds.
+    pub(super) ahead_at: Option<i64>,
     /// Why it is not used until it has a newer version.
     pub(super) latch: Option<Latch>,
     /// A refresh whose answer was lost: its refresh token may be spent.
@@ -47,6 +49,7 @@ impl Facts {
             kind: stored.kind,
             expires_at: expiry_s(stored),
             made_at: issued.max(stored.last_refresh),
+            ahead_at: stored.refresh.ahead_ms.map(|at| at.div_euclid(1000)),
             latch: stored.latch.clone(),
             doubt: stored.refresh.doubt.clone(),
             under_way: outlook.under_way,
@@ -66,7 +69,7 @@ pub(super) fn findings(facts: &Facts, shown: &pb::Credential, now: i64) -> Vec<F
         found.extend(unconfirmed(shown));
     }
     found.extend(shown.quota.iter().filter(|window| window.used_percent >= NEARLY_USED).map(|w| used(shown, w, now)));
-    found.extend(ahead(facts, shown, now));
+    found.extend(ahead(facts, shown, now).or_else(|| was_ahead(facts, shown, now)));
     if found.is_empty() { vec![well(facts, shown, now)] } else { found }
 }
 
@@ -233,6 +236,20 @@ fn ahead(facts: &Facts, shown: &pb::Credential, now: i64) -> Option<Finding> {
             when(made, now)
         );
         Finding::warning("clock", message).next("set this host's clock, e.g. with NTP")
+    })
+}
+
+/// A failure that was recorded in the future: the clock was ahead then, or is slow now.
+fn was_ahead(facts: &Facts, shown: &pb::Credential, now: i64) -> Option<Finding> {
+    let at = facts.ahead_at?;
+    (at - now > SKEW_S).then(|| {
+        let message = format!(
+            "a time of the failed refreshes of credential {} lies in the future, {}: this host's clock was ahead when it was \
+             recorded, or is slow now; such times are read as now",
+            shown.label,
+            when(at, now)
+        );
+        Finding::warning("clock", message).next("see that this host's clock is right, e.g. by NTP; the next refresh mends the record")
     })
 }
 

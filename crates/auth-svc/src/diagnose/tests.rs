@@ -17,6 +17,7 @@ fn facts() -> Facts {
         kind: Kind::OAuth,
         expires_at: Some(NOW + 100 * HOUR),
         made_at: Some(NOW - HOUR),
+        ahead_at: None,
         latch: None,
         doubt: None,
         under_way: None,
@@ -178,6 +179,8 @@ fn what_will_fail_is_a_warning() {
     only(&facts(), &resting, Warning, "it rests until noon");
     only(&Facts { made_at: Some(NOW + 301), ..facts() }, &shown(), Warning, "clock");
     only(&Facts { made_at: Some(NOW + 299), ..facts() }, &shown(), Ok, "ready");
+    only(&Facts { ahead_at: Some(NOW + 20 * 24 * HOUR), ..facts() }, &shown(), Warning, "clock was ahead");
+    only(&Facts { ahead_at: Some(NOW + 299), ..facts() }, &shown(), Ok, "ready");
 
     let window = |used_percent| QuotaWindow {
         limit: "codex".into(),

@@ -160,10 +160,14 @@ fn write(request: &ExportCredentialsRequest, outgoing: &[Outgoing], now_s: i64) 
         .map(|credential| credential.label.as_str())
         .collect();
     if !labels.is_empty() {
+        let (tokens, them) = match labels.len() {
+            1 => ("its access token while that lives", "it"),
+            _ => ("their access tokens while those live", "them"),
+        };
         let labels = labels.join(", ");
         written.notes.push(format!(
-            "Switchboard does not refresh {labels} any more and uses its access token while that lives; an import or \
-             `switchboard login codex` takes it back"
+            "Switchboard does not refresh {labels} any more and uses {tokens}; an import or `switchboard login codex` \
+             takes {them} back"
         ));
     }
     Ok(written)

@@ -40,6 +40,7 @@ fn bound(winner: &Winner) -> pb::Bound {
         version: winner.credential.version,
         expires_at: winner.credential.access_expires_at.map(|s| s as f64),
         refreshed: winner.refreshed,
+        egress: None,
     }
 }
 

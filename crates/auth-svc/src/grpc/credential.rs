@@ -160,16 +160,49 @@ impl Credentials {
                     Failure::new(Reason::IdentityUnavailable, service::AUTH, message)
                 };
                 match &after.refresh.doubt {
-                    Some(doubt) => failed(&format!("{}: its refresh token may be spent", describe(doubt))).next_step(
-                        "log in again before its access token ends (`switchboard login codex`); asking once more ends \
-                         the login at once if the token is spent",
-                    ),
+                    Some(doubt) => failed(&format!("{}: its refresh token may be spent", describe(doubt)))
+                        .next_step(
+                            "log in again before its access token ends (`switchboard login codex`); asking once more \
+                             ends the login at once if the token is spent",
+                        )
+                        .not_retryable(),
                     None => failed(noted.as_deref().unwrap_or("it brought no newer token")),
                 }
             }
         };
         Ok((after, Some(failure)))
     }
+}
+
+/// What an import was about, and what came of it.
+fn imported(answer: &pb::ImportCredentialsResponse, named: &str, from: &str) -> About {
+    let labels: Vec<&str> = answer.credentials.iter().map(|c| c.label.as_str()).filter(|l| !l.is_empty()).collect();
+    let subject = if labels.is_empty() { named.to_owned() } else { labels.join(", ") };
+    let left = answer.credentials.iter().filter(|c| matches!(c.action.as_str(), "skipped" | "undecryptable"));
+    let left: Vec<String> = left.map(|c| format!("{} {}: {}", c.profile, c.action, c.detail)).collect();
+    let outcome = match (answer.usable, left.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some("partial"),
+        (false, _) => Some("failed"),
+    };
+    let unusable = (!answer.usable).then(|| "no usable credential came in".to_owned());
+    let detail = [from.to_owned()].into_iter().chain(unusable).chain(left).collect::<Vec<_>>().join("; ");
+    About { outcome, ..About::new(subject, detail) }
+}
+
+/// What an export was about, and what came of it.
+fn exported(answer: &pb::ExportCredentialsResponse, named: &str, to: &str) -> About {
+    let labels: Vec<&str> = answer.credentials.iter().map(|c| c.label.as_str()).collect();
+    let subject = if labels.is_empty() { named.to_owned() } else { labels.join(", ") };
+    let left: Vec<_> = answer.credentials.iter().filter(|c| c.action != "exported").collect();
+    let outcome = match left.len() {
+        all if all == labels.len() => Some("failed"),
+        0 => None,
+        _ => Some("partial"),
+    };
+    let left = left.iter().map(|c| format!("{} {}: {}", c.label, c.action, c.detail));
+    let detail = [to.to_owned()].into_iter().chain(left).collect::<Vec<_>>().join("; ");
+    About { outcome, ..About::new(subject, detail) }
 }
 
 /// The first label that is there twice.
@@ -236,6 +269,7 @@ impl CredentialService for Credentials {
         let actor = Actor::of(&request);
         let request = request.into_inner();
         let (format, dry_run) = (request.format.clone(), request.dry_run);
+        let named = request.label.clone().unwrap_or_default();
         let settings = import::Settings { now_s: self.clock.now_s(), rules: self.refresher.rules().clone() };
         let store = self.store.clone();
         let answer = async move { import::run(&store, &settings, request).await };
@@ -243,9 +277,8 @@ impl CredentialService for Credentials {
             return Ok(Response::new(answer.await.map_err(status)?));
         }
         let about = move |answer: &Result<pb::ImportCredentialsResponse, Failure>| {
-            let credentials = answer.as_ref().map_or(&[][..], |answer| &answer.credentials);
-            let labels = credentials.iter().filter(|c| !c.label.is_empty()).map(|c| c.label.as_str());
-            About::new(labels.collect::<Vec<_>>().join(", "), format!("from {format}"))
+            let from = format!("from {format}");
+            answer.as_ref().map_or_else(|_| About::new(&named, &from), |answer| imported(answer, &named, &from))
         };
         let answer = self.audit.act(actor, "credential.import", about, answer).await;
         Ok(Response::new(answer.map_err(status)?))
@@ -264,11 +297,8 @@ impl CredentialService for Credentials {
             return Ok(Response::new(answer.await.map_err(status)?));
         }
         let about = move |answer: &Result<pb::ExportCredentialsResponse, Failure>| {
-            let exported = |answer: &pb::ExportCredentialsResponse| {
-                let exported = answer.credentials.iter().filter(|c| c.action == "exported");
-                exported.map(|c| c.label.as_str()).collect::<Vec<_>>().join(", ")
-            };
-            About::new(answer.as_ref().map_or(named, exported), format!("to {format}"))
+            let to = format!("to {format}");
+            answer.as_ref().map_or_else(|_| About::new(&named, &to), |answer| exported(answer, &named, &to))
         };
         let answer = self.audit.act(actor, "credential.export", about, answer).await;
         Ok(Response::new(answer.map_err(status)?))
@@ -294,7 +324,7 @@ impl CredentialService for Credentials {
         let actor = Actor::of(&request);
         let (this, name) = (self.clone(), request.into_inner().credential);
         let about = About::new(&name, "");
-        let about = |done: &Result<(Credential, Option<Failure>), Failure>| About {
+        let about = move |done: &Result<(Credential, Option<Failure>), Failure>| About {
             failure: done.as_ref().ok().and_then(|(_, failure)| failure.clone()),
             ..about
         };

@@ -36,7 +36,8 @@ impl LoginService for LoginFace {
         let actor = Actor::of(&request);
         let request = request.into_inner();
         let (logins, about) = (self.logins.clone(), About::new(request.label.clone().unwrap_or_default(), ""));
-        let started = async move { logins.start(request).await };
+        let by = actor.clone();
+        let started = async move { logins.start(by, request).await };
         let started = self.audit.act(actor, "login.start", |_| about, started).await;
         Ok(Response::new(started.map_err(status)?))
     }

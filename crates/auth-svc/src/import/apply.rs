@@ -6,9 +6,9 @@ use domain::{Failure, timestamp};
 use proto::auth::v1::{ImportCredentialsResponse, ImportedCredential};
 
 use super::Settings;
-use super::outcome::{Copy, Taken};
+use super::outcome::{Copy, SPENT, Taken};
 use super::plan::{Context, Item, Order, Outcome, Plan, is_undecryptable};
-use crate::store::{Credential, Store};
+use crate::store::{Credential, Store, Upserted};
 
 /// All of it is stored together, or not at all.
 pub(super) async fn apply(
@@ -25,6 +25,10 @@ pub(super) async fn apply(
             Outcome::Skip(why) => skipped(item, why),
             Outcome::Take(credential, remarks) => {
                 let (label, upserted) = intake.take(credential).await?;
+                if upserted == Upserted::Spent {
+                    report.lines.push(skipped(item, SPENT));
+                    continue;
+                }
                 let old = before.iter().find(|old| old.label == label);
                 let now = intake.credentials().await?.into_iter().find(|now| now.label == label);
                 report.take(context, item, &Taken { new: credential, label, upserted, old, now }, remarks)

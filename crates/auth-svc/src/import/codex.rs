@@ -11,6 +11,7 @@ use super::input::{self, Refused};
 use super::plan::{Context, Item, Plan};
 use super::{CODEX, DEFAULT_LABEL, OPENAI};
 use crate::jwt::unverified_claims;
+use crate::names::label_problem;
 use crate::store::{Kind, NewCredential, Secrets, Source};
 
 const TOKENS: &str = "tokens";
@@ -33,8 +34,8 @@ pub(super) fn plan(context: &Context<'_>, request: &ImportCredentialsRequest) ->
         return Err(Refused::new(format!("the import of a Codex login takes one file, auth.json; {count} came")));
     };
     let label = request.label.as_deref().map_or(DEFAULT_LABEL, str::trim);
-    if label.is_empty() || label.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(Refused::new("a label is one word: it may not be empty or hold white space").param("label"));
+    if let Some(why) = label_problem(label) {
+        return Err(Refused::new(format!("a label is one word; this one {why}")).param("label"));
     }
     let root = input::object(file)?;
     let mode = mode(&root).map_err(|why| Refused::new(format!("{}: {why}", file.name)))?;

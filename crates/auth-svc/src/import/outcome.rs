@@ -9,6 +9,10 @@ use crate::bind;
 use crate::refresh::outlook::describe;
 use crate::store::{Credential, LatchKind, NewCredential, Secrets, TokenHash, Upserted};
 
+/// Why a login is not taken whose credential is gone.
+pub(super) const SPENT: &str = "the refresh token of the file was used up here, replaced by a newer login or revoked; nothing \
+     was taken: log in (`switchboard login codex`)";
+
 /// What became of a profile's credential.
 pub(super) struct Taken<'a> {
     /// What the profile held.
@@ -84,6 +88,7 @@ impl Taken<'_> {
             _ if !self.is_opened() => "undecryptable",
             Upserted::Created => "created",
             Upserted::Updated => "updated",
+            Upserted::Spent => "skipped",
             Upserted::Unchanged | Upserted::KeptNewer | Upserted::KeptSpent | Upserted::KeptOwned => "unchanged",
         }
     }

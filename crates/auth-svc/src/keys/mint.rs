@@ -7,6 +7,7 @@ use proto::auth::v1::KeyLimits;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
+use crate::names;
 use crate::store::{AgentKey, Limits, NewAgentKey, NewSecret, Store};
 
 /// First characters of every key.
@@ -42,8 +43,8 @@ pub(crate) struct KeyRequest {
 /// Makes a key and stores its hash. Errors: REQUEST_INVALID by field; STORE_UNAVAILABLE.
 pub(crate) async fn mint(store: &Store, request: KeyRequest) -> Result<(SecretString, AgentKey), Failure> {
     for (field, value) in [("name", &request.name), ("agent", &request.agent)] {
-        if !is_word(value) {
-            return Err(refuse(field, format!("the key's {field} is empty, too long, or holds control characters")));
+        if let Some(why) = names::problem(value) {
+            return Err(refuse(field, format!("the key's {field} {why}")));
         }
     }
     for (field, list) in [("models", &request.models), ("credentials", &request.credentials)] {

@@ -61,7 +61,9 @@ impl Logins {
         let action = match upserted {
             Upserted::Created => "created",
             Upserted::Updated => "updated",
-            Upserted::Unchanged | Upserted::KeptNewer | Upserted::KeptSpent | Upserted::KeptOwned => "unchanged",
+            Upserted::Unchanged | Upserted::KeptNewer | Upserted::KeptSpent | Upserted::KeptOwned | Upserted::Spent => {
+                "unchanged"
+            }
         };
         tracing::info!(credential = %label, action, "took an API key");
         Ok(AddApiKeyResponse { credential: label, action: action.to_owned() })

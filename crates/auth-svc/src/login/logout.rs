@@ -12,7 +12,7 @@ use super::exchange::{unavailable, unexpected};
 use crate::audit::{About, Actor};
 use crate::identity::{CLIENT_ID, NoAnswer};
 use crate::refresh::issued_by;
-use crate::store::{Credential, Kind, Secrets};
+use crate::store::{Credential, Kind, Secrets, TokenHash};
 
 const REVOKE_PATH: &str = "/oauth/revoke";
 /// As Codex CLI does: a provider that does not answer must not keep a person from logging out.
@@ -70,7 +70,8 @@ impl Logins {
                 (true, "the login is ended: every other copy of it is dead too".to_owned())
             }
         };
-        self.store.remove_credential(&credential.id).await?;
+        let ended = credential.secrets.refresh().filter(|_| revoked).map(TokenHash::of);
+        self.store.remove_revoked(&credential.id, ended).await?;
         self.refresher.notes().forget(&credential.id);
         tracing::info!(credential = %credential.label, revoked, "logged out");
         Ok(LogoutResponse { credential: credential.label, revoked, note, ..LogoutResponse::default() })

@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{Actor, Audit};
 use crate::identity::Identity;
+use crate::names::label_problem;
 use crate::refresh::Refresher;
 use crate::store::Store;
 use device::{Code, Poll};
@@ -50,6 +51,8 @@ struct Login {
     provider: String,
     label: Option<String>,
     expires_at_ms: i64,
+    /// Who has begun it.
+    by: Actor,
 }
 
 /// What a login waits for.
@@ -65,6 +68,37 @@ impl Waiting {
         match self {
             Self::Device(login, _) => login,
             Self::Paste(pasting) => &pasting.login,
+        }
+    }
+
+    /// True if nobody follows it, who would note its end. A device login that is followed does not wait here any more.
+    fn is_unwatched(&self) -> bool {
+        match self {
+            Self::Device(..) => true,
+            Self::Paste(pasting) => !pasting.is_watched(),
+        }
+    }
+}
+
+/// Notes that a login was given up, unless it came to an end before its watcher went.
+struct GivenUp {
+    logins: Logins,
+    actor: Actor,
+    login: Login,
+    ended: bool,
+}
+
+impl GivenUp {
+    /// Its end is recorded otherwise.
+    fn is_noted(&mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.logins.note_end(self.actor.clone(), &self.login, "cancelled");
         }
     }
 }
@@ -123,7 +157,7 @@ impl Logins {
     }
 
     /// Begins a login.
-    pub(crate) async fn start(&self, request: StartLoginRequest) -> Result<StartLoginResponse, Failure> {
+    pub(crate) async fn start(&self, by: Actor, request: StartLoginRequest) -> Result<StartLoginResponse, Failure> {
         let method = request.method();
         let provider = if request.provider.is_empty() { USUAL_PROVIDER.to_owned() } else { request.provider };
         let Some(originator) = self.providers.get(&provider) else {
@@ -133,7 +167,7 @@ impl Logins {
         };
         let label = label_of(request.label)?;
         let now = self.clock.now_ms();
-        let login = Login { provider: provider.clone(), label, expires_at_ms: now + LIFE_MS };
+        let login = Login { provider: provider.clone(), label, expires_at_ms: now + LIFE_MS, by };
         let mut response = StartLoginResponse {
             login_id: uuid::Uuid::new_v4().to_string(),
             expires_at: (login.expires_at_ms / 1000) as f64,
@@ -155,7 +189,11 @@ impl Logins {
             }
         };
         let mut all = self.waiting();
-        all.retain(|_, waiting| waiting.login().expires_at_ms > now);
+        for (_, over) in all.extract_if(|_, waiting| waiting.login().expires_at_ms <= now) {
+            if over.is_unwatched() {
+                self.note_end(over.login().by.clone(), over.login(), "expired");
+            }
+        }
         if all.len() >= MOST_WAITING {
             let message = format!("{MOST_WAITING} logins wait already; they end after 15 minutes");
             return Err(Failure::new(Reason::Shed, service::AUTH, message));
@@ -183,10 +221,13 @@ impl Logins {
     /// Polls until the person has agreed, or it is over. What hinders a poll may pass, and the code is good for its whole
     /// life: whoever watches is told, and can give up.
     fn drive(self, actor: Actor, login: Login, code: Code) -> impl Stream<Item = WatchLoginResponse> + Send {
+        // Made at once, not at the first step: a stream that is never polled ends the login too.
+        let mut end = GivenUp { logins: self.clone(), actor: actor.clone(), login: login.clone(), ended: false };
         async_stream::stream! {
             let mut hindered: Option<Failure> = None;
             loop {
                 if self.clock.now_ms() >= login.expires_at_ms {
+                    end.is_noted();
                     yield self.failed(&actor, &login, expired(hindered.as_ref())).await;
                     return;
                 }
@@ -205,10 +246,13 @@ impl Logins {
                         hindered = Some(why);
                     }
                     Poll::Refused(failure) => {
+                        end.is_noted();
                         yield self.failed(&actor, &login, failure).await;
                         return;
                     }
                     Poll::Approved(grant) => {
+                        // The task records what comes of it.
+                        end.is_noted();
                         let notices = Notices::default();
                         let mut told = notices.subscribe();
                         let mut task = self.tracker.spawn(self.clone().redeem(actor, login, grant, notices));
@@ -248,6 +292,15 @@ impl Logins {
         self.audit.record(actor, "login.complete", subject, &login.provider, done).await;
     }
 
+    /// Notes how a login has ended that came to nothing: `cancelled` or `expired`.
+    fn note_end(&self, actor: Actor, login: &Login, outcome: &'static str) {
+        let (audit, login) = (self.audit.clone(), login.clone());
+        self.tracker.spawn(async move {
+            let subject = login.label.as_deref().unwrap_or_default();
+            audit.note(&actor, "login.end", subject, outcome, &login.provider).await;
+        });
+    }
+
     async fn failed(&self, actor: &Actor, login: &Login, failure: Failure) -> WatchLoginResponse {
         let done = Err(failure);
         self.record(actor, login, &done).await;
@@ -257,9 +310,9 @@ impl Logins {
 
 /// A label that an operator has asked for, trimmed.
 fn label_of(asked: Option<String>) -> Result<Option<String>, Failure> {
-    let label = asked.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty());
-    if label.as_ref().is_some_and(|label| label.chars().any(|c| c.is_control() || c.is_whitespace())) {
-        let message = "a label is one word: it may not hold white space";
+    let label = asked.map(|label| label.trim().to_owned());
+    if let Some(why) = label.as_deref().and_then(label_problem) {
+        let message = format!("a label is one word; this one {why}");
         return Err(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("label"));
     }
     Ok(label)

@@ -1,6 +1,5 @@
 //! A login that waits for a paste: who watches it, who has pasted, and how it ended.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,15 +34,30 @@ struct Taken {
     exchanging: bool,
 }
 
-/// Forgets a login when its watcher goes.
+/// Forgets a login when its watcher goes, and notes that it was given up if nothing else has ended it.
 struct Forget {
-    waiting: Arc<Mutex<HashMap<String, Waiting>>>,
+    logins: Logins,
+    actor: Actor,
+    pasting: Arc<Pasting>,
     id: String,
+    expired: bool,
+}
+
+impl Forget {
+    /// Its end is recorded by whoever found that its time is up.
+    fn has_expired(&mut self) {
+        self.expired = true;
+    }
 }
 
 impl Drop for Forget {
     fn drop(&mut self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.logins.waiting().remove(&self.id);
+        // A paste that is exchanged just now is recorded by itself.
+        let ended = self.expired || self.pasting.outcome.borrow().is_some() || self.pasting.taken().exchanging;
+        if !ended {
+            self.logins.note_end(self.actor.clone(), &self.pasting.login, "cancelled");
+        }
     }
 }
 
@@ -54,6 +68,11 @@ impl Pasting {
 
     fn taken(&self) -> std::sync::MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if somebody follows it.
+    pub(super) fn is_watched(&self) -> bool {
+        self.taken().watched
     }
 
     /// For the one who watches.
@@ -80,9 +99,9 @@ impl Logins {
         pasting: Arc<Pasting>,
     ) -> impl Stream<Item = WatchLoginResponse> + Send {
         // Made at once, not at the first step: a stream that is never polled ends the login too.
-        let forget = Forget { waiting: Arc::clone(&self.waiting), id };
+        let pasted = Arc::clone(&pasting);
+        let mut forget = Forget { logins: self.clone(), actor: actor.clone(), pasting: pasted, id, expired: false };
         async_stream::stream! {
-            let _forget = forget;
             let mut outcome = pasting.outcome.subscribe();
             let mut told = pasting.notices.subscribe();
             loop {
@@ -92,6 +111,7 @@ impl Logins {
                     return;
                 }
                 if self.clock.now_ms() >= pasting.login.expires_at_ms {
+                    forget.has_expired();
                     yield self.failed(&actor, &pasting.login, expired(None)).await;
                     return;
                 }

@@ -102,7 +102,7 @@ impl Refresher {
             return false;
         }
         match &credential.refresh.failing {
-            Some(failing) if failing.next_ms > now && credential.refresh.failing != first.refresh.failing => {
+            Some(failing) if failing.next_ms > now && failures(credential) != failures(first) => {
                 let wait = (failing.next_ms - now) as f64 / 1000.0;
                 self.inner.notes.failed(&credential.id, credential.version, &failing.cause, Some(wait), now, 0);
                 false
@@ -187,4 +187,9 @@ impl Refresher {
         }
         Ok(())
     }
+}
+
+/// What tells one failure on record from another: its times are read anew each time.
+fn failures(credential: &Credential) -> Option<(u32, &str)> {
+    credential.refresh.failing.as_ref().map(|failing| (failing.failures, failing.cause.as_str()))
 }

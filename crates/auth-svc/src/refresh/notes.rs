@@ -28,6 +28,13 @@ pub(crate) struct Note {
     strikes: u32,
 }
 
+impl Note {
+    /// Unix milliseconds before which it is not refreshed again; now if the clock has been put back since it was noted.
+    pub(crate) fn retry_ms(&self, now_ms: i64) -> i64 {
+        if self.retry_at_ms.saturating_sub(now_ms) > MOST_ASKED_MS { now_ms } else { self.retry_at_ms }
+    }
+}
+
 /// All notes, by credential id.
 #[derive(Debug, Default)]
 pub(crate) struct Notes(Mutex<HashMap<String, Note>>);
@@ -105,6 +112,8 @@ mod tests {
         assert_eq!(notes.get("c", 2).expect("noted").retry_at_ms, 45_000);
         notes.failed("c", 3, "down", Some(f64::MAX), 0, 0);
         assert_eq!(notes.get("c", 3).expect("noted").retry_at_ms, MOST_ASKED_MS);
+        let note = notes.get("c", 3).expect("noted");
+        assert_eq!((note.retry_ms(0), note.retry_ms(-1)), (MOST_ASKED_MS, -1), "a clock that was put back is no wait");
         notes.failed("c", 4, "down", None, 0, 3);
         assert_eq!(notes.get("c", 4).expect("noted").retry_at_ms, 8_000, "those before a restart count");
     }

@@ -4,7 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::{Note, can_refresh};
 use crate::jwt::unverified_claims;
-use crate::store::{Credential, LatchKind};
+use crate::store::{Credential, LatchKind, MOST_WAIT_MS};
 
 /// The life of a token that does not say when it was issued, in seconds (reports on Codex: about 10 days).
 const NOMINAL_LIFE_S: i64 = 10 * 24 * 3600;
@@ -16,7 +16,7 @@ const SPREAD_MS: i64 = 60_000;
 /// First wait after a failed refresh that nobody waits for, in milliseconds; doubles each time.
 const FIRST_MS: i64 = 1_000;
 /// Longest such wait, in milliseconds.
-const MOST_MS: i64 = 300_000;
+const MOST_MS: i64 = MOST_WAIT_MS;
 /// How long a login rests whose newest token the upstream has rejected, in seconds. It is not at its end: its refresh
 /// token is good as far as anybody knows, and what the upstream did wrong may be over by then.
 const REJECTED_REST_S: i64 = 3600;
@@ -106,7 +106,7 @@ impl Rules {
         let unasked = self.next_ms(credential)?;
         let rejected = note.is_some_and(|note| note.rejected);
         let wanted = due_of(credential, self.margin_s).is_some_and(|due| due.margin <= now_ms / 1000);
-        let by_call = note.map_or(now_ms, |note| note.retry_at_ms.max(now_ms));
+        let by_call = note.map_or(now_ms, |note| note.retry_ms(now_ms).max(now_ms));
         let calls = (rejected || wanted) && rejected_again_s(credential, &self.origin).is_none();
         Some(match (calls, self.proactive) {
             (true, true) => unasked.min(by_call),

@@ -199,6 +199,9 @@ pub(crate) enum Upserted {
     KeptSpent,
     /// The same login is here and is ours to refresh: nothing was borrowed.
     KeptOwned,
+    /// The refresh token that came in was spent, replaced or revoked here, and nothing of its login is here any more:
+    /// nothing was taken.
+    Spent,
 }
 
 /// What is over for one version of a credential.

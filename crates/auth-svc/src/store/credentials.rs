@@ -92,10 +92,23 @@ impl Store {
         self.find(name, name).await?.ok_or_else(|| StoreError::NotFound(format!("there is no credential {name:?}")))
     }
 
-    /// Forgets a credential.
+    /// Forgets a credential, but for the refresh tokens that it has spent. The one that it holds lives on.
     pub(crate) async fn remove_credential(&self, id: &str) -> Result<(), StoreError> {
+        self.remove(id, None).await
+    }
+
+    /// Forgets a credential whose login was ended with the refresh token `revoked`, which counts as spent from now on.
+    pub(crate) async fn remove_revoked(&self, id: &str, revoked: Option<TokenHash>) -> Result<(), StoreError> {
+        self.remove(id, revoked).await
+    }
+
+    async fn remove(&self, id: &str, revoked: Option<TokenHash>) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
+        if let Some(hash) = revoked {
+            self.insert_spent(&mut tx, id, hash).await?;
+        }
         sqlx::query("DELETE FROM credentials WHERE id = ?").bind(id).execute(&mut *tx).await.map_err(self.failed())?;
+        self.trim_gone(&mut tx).await?;
         tx.commit().await.map_err(self.failed())
     }
 

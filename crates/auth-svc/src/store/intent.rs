@@ -5,6 +5,8 @@ use sqlx::FromRow;
 
 /// A deadline that is further away was set by a clock that has been put back since, and holds nobody up.
 pub(super) const MOST_LEASE_MS: i64 = 3_600_000;
+/// Longest wait after a failed refresh, in milliseconds. One that is longer was noted by a clock that was ahead.
+pub(crate) const MOST_WAIT_MS: i64 = 300_000;
 
 /// Names a refresh token without telling it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +76,31 @@ pub(crate) struct RefreshRecord {
     pub(crate) failing: Option<Failing>,
     /// Present if its refresh token may be spent.
     pub(crate) doubt: Option<Doubt>,
+    /// The latest time of these that was recorded by a clock ahead of this one, Unix milliseconds. They read as now.
+    pub(crate) ahead_ms: Option<i64>,
+}
+
+impl RefreshRecord {
+    /// What a clock that was ahead has recorded is over, as far as this one knows: what began in the future began now, and
+    /// nobody waits for longer than the longest wait there is. So a mend of the clock heals the record.
+    pub(super) fn read_at(mut self, now_ms: i64) -> Self {
+        let mut ahead_ms = None;
+        let mut past = |at_ms: &mut i64, most_ms: i64| {
+            if at_ms.saturating_sub(now_ms) > most_ms {
+                ahead_ms = ahead_ms.max(Some(*at_ms));
+                *at_ms = now_ms;
+            }
+        };
+        if let Some(failing) = &mut self.failing {
+            past(&mut failing.since_ms, 0);
+            past(&mut failing.next_ms, MOST_WAIT_MS);
+        }
+        if let Some(doubt) = &mut self.doubt {
+            past(&mut doubt.at_ms, 0);
+        }
+        self.ahead_ms = ahead_ms;
+        self
+    }
 }
 
 /// One more failure.

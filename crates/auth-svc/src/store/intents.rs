@@ -261,7 +261,7 @@ impl Store {
                 "INSERT INTO refresh_state (credential_id, version, since_ms, failures, cause, next_ms)
                  SELECT id, ?2, ?4, 1, ?5, ?6 FROM credentials WHERE id = ?1
                  ON CONFLICT (credential_id) DO UPDATE SET
-                    since_ms = CASE WHEN version = ?3 THEN since_ms ELSE excluded.since_ms END,
+                    since_ms = CASE WHEN version = ?3 AND since_ms <= ?4 THEN since_ms ELSE excluded.since_ms END,
                     failures = CASE WHEN version = ?3 THEN failures + 1 ELSE 1 END,
                     version = excluded.version, cause = excluded.cause, next_ms = excluded.next_ms",
             )

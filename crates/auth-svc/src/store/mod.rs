@@ -55,7 +55,7 @@ pub(crate) use credential::{
 };
 pub(crate) use credentials::RefreshedTokens;
 pub(crate) use error::{StoreError, cause, damage, is_full};
-pub(crate) use intent::{Begun, Doubt, Intent, RefreshFailure, TokenHash, UnderWay};
+pub(crate) use intent::{Begun, Doubt, Intent, MOST_WAIT_MS, RefreshFailure, TokenHash, UnderWay};
 pub(crate) use key_usage::Used;
 pub(crate) use open::{Keys, create, open};
 pub(crate) use quota::Window;

@@ -12,6 +12,8 @@ use super::{Store, StoreError};
 /// Spent tokens that are remembered for each credential, newest first. A file older than so many refreshes has expired
 /// long since.
 const REMEMBERED: i64 = 1_000;
+/// Spent tokens that are remembered of credentials that are gone, newest first.
+const REMEMBERED_OF_GONE: i64 = 10_000;
 
 impl Store {
     /// Remembers the refresh token of `version` as spent, where `next` takes its place. A provider that gives the same
@@ -84,7 +86,21 @@ impl Store {
         Ok(())
     }
 
-    /// The credential whose refresh token this once was.
+    /// Forgets the oldest of credentials that are gone.
+    pub(super) async fn trim_gone(&self, tx: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
+        sqlx::query(
+            "DELETE FROM spent_tokens WHERE credential_id NOT IN (SELECT id FROM credentials) AND id NOT IN
+                (SELECT id FROM spent_tokens WHERE credential_id NOT IN (SELECT id FROM credentials)
+                 ORDER BY id DESC LIMIT ?)",
+        )
+        .bind(REMEMBERED_OF_GONE)
+        .execute(&mut **tx)
+        .await
+        .map_err(self.failed())?;
+        Ok(())
+    }
+
+    /// The credential whose refresh token this once was; it may be gone.
     pub(super) async fn spender(
         &self,
         tx: &mut Transaction<'_, Sqlite>,

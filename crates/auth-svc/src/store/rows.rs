@@ -93,11 +93,13 @@ fn refresh_record(
     let failing = failing.filter(|(version, ..)| *version == row.version);
     let intent = row.intent.as_deref().map(IntentRow::from_json).transpose()?;
     let spent = token.map(TokenHash::of);
-    Ok(RefreshRecord {
+    let record = RefreshRecord {
         under_way: intent.as_ref().zip(spent).and_then(|(intent, token)| intent.under_way(token, now_ms)),
         failing: failing.map(|(_, since_ms, failures, cause, next_ms)| Failing { since_ms, failures, cause, next_ms }),
         doubt: intent.zip(spent).and_then(|(intent, token)| intent.doubt(token, now_ms)),
-    })
+        ahead_ms: None,
+    };
+    Ok(record.read_at(now_ms))
 }
 
 /// What of a row this build cannot read, in words.

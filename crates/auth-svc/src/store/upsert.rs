@@ -3,7 +3,7 @@
 
 use sqlx::{Sqlite, Transaction};
 
-use super::credential::{Credential, NewCredential, Secrets, Upserted};
+use super::credential::{Credential, NewCredential, Secrets, Source, Upserted};
 use super::intent::TokenHash;
 use super::rows::{ACCESS, API_KEY, EXTRA, ID_TOKEN, REFRESH};
 use super::same_login::{
@@ -18,18 +18,30 @@ pub(crate) struct Intake<'a> {
     tx: Transaction<'static, Sqlite>,
 }
 
+/// Whether a refresh token was spent here.
+enum Spent<'a> {
+    No,
+    /// By this login, which has other tokens now.
+    By(&'a Credential),
+    /// By a credential that is gone.
+    ByGone,
+}
+
 impl Intake<'_> {
     /// All credentials as they stand by now.
     pub(crate) async fn credentials(&mut self) -> Result<Vec<Credential>, StoreError> {
         self.store.list_with(&mut *self.tx, None).await
     }
 
-    /// Stores a credential, or updates the one that is the same login. Returns the label under which it stands.
+    /// Stores a credential, or updates the one that is the same login. Returns the label under which it stands; of what
+    /// was not taken, the one that it would have had.
     pub(crate) async fn take(&mut self, new: &NewCredential) -> Result<(String, Upserted), StoreError> {
         let known = self.credentials().await?;
-        if let Some(old) = self.spent(&known, new).await? {
-            let what = if stays_ours(old, new) { Upserted::KeptOwned } else { Upserted::KeptSpent };
-            return Ok((old.label.clone(), what));
+        match self.spent(&known, new).await? {
+            Spent::By(old) if stays_ours(old, new) => return Ok((old.label.clone(), Upserted::KeptOwned)),
+            Spent::By(old) => return Ok((old.label.clone(), Upserted::KeptSpent)),
+            Spent::ByGone => return Ok((new.label.clone(), Upserted::Spent)),
+            Spent::No => {}
         }
         let (store, tx) = (self.store, &mut self.tx);
         let Some(old) = same_login(&known, new) else {
@@ -50,15 +62,22 @@ impl Intake<'_> {
         Ok((old.label.clone(), what))
     }
 
-    /// The credential that has spent, or replaced, the refresh token of `new`, and has another one by now.
-    async fn spent<'a>(
-        &mut self,
-        known: &'a [Credential],
-        new: &NewCredential,
-    ) -> Result<Option<&'a Credential>, StoreError> {
-        let Some(refresh) = new.secrets.refresh() else { return Ok(None) };
-        let Some(id) = self.store.spender(&mut self.tx, TokenHash::of(refresh)).await? else { return Ok(None) };
-        Ok(known.iter().find(|old| old.id == id && matches!(old.secrets, Secrets::Present { .. })))
+    /// Whether the refresh token of `new` was spent, or replaced, here.
+    async fn spent<'a>(&mut self, known: &'a [Credential], new: &NewCredential) -> Result<Spent<'a>, StoreError> {
+        let Some(refresh) = new.secrets.refresh() else { return Ok(Spent::No) };
+        let Some(id) = self.store.spender(&mut self.tx, TokenHash::of(refresh)).await? else { return Ok(Spent::No) };
+        if let Some(old) = known.iter().find(|old| old.id == id) {
+            let is_open = matches!(old.secrets, Secrets::Present { .. });
+            return Ok(if is_open { Spent::By(old) } else { Spent::No });
+        }
+        // What the provider has given just now is alive, and what is borrowed is never refreshed.
+        if new.source == Source::Login || new.borrowed {
+            return Ok(Spent::No);
+        }
+        // The login may have come back under another id.
+        let back = same_login(known, new).filter(|old| matches!(old.secrets, Secrets::Present { .. }));
+        let newer = back.filter(|old| !same_refresh_token(&old.secrets, &new.secrets));
+        Ok(newer.map_or(Spent::ByGone, Spent::By))
     }
 
     /// Puts a provider's credentials into this order. `given`: somebody has given it to the other program, and it is in

@@ -57,3 +57,50 @@ async fn every_act_is_there_with_who_and_what_came_of_it() {
     create(&peer, "later").await.expect("made");
     assert_eq!(list(&peer, "", Some(since), 0).await.len(), 1);
 }
+
+#[tokio::test]
+async fn what_brought_nothing_is_not_recorded_as_done() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    let file = |content: &'static str| pb::ImportFile { name: "auth.json".into(), content: content.into() };
+    let nothing = pb::ImportCredentialsRequest {
+        format: "codex".into(),
+        files: vec![file(r#"{"tokens":{}}"#)],
+        label: Some("main".into()),
+        ..Default::default()
+    };
+    assert!(!peer.credentials().import_credentials(nothing).await.expect("answered").into_inner().usable);
+    let entry = list(&peer, "credential.import", None, 1).await.remove(0);
+    assert_eq!((entry.subject.as_str(), entry.outcome.as_str()), ("main", "failed"));
+    assert!(entry.detail.starts_with("from codex; no usable credential came in"), "{}", entry.detail);
+
+    let lent = pb::ImportCredentialsRequest {
+        format: "codex".into(),
+        files: vec![file(r#"{"tokens":{"access_token":"a","refresh_token":"r","account_id":"acct"}}"#)],
+        label: Some("main".into()),
+        borrow: true,
+        ..Default::default()
+    };
+    peer.credentials().import_credentials(lent).await.expect("borrowed");
+    let export =
+        pb::ExportCredentialsRequest { format: "codex".into(), credentials: vec!["main".into()], ..Default::default() };
+    let answer = peer.credentials().export_credentials(export).await.expect("answered").into_inner();
+    assert_eq!(answer.credentials[0].action, "skipped");
+    let entry = list(&peer, "credential.export", None, 1).await.remove(0);
+    assert_eq!((entry.subject.as_str(), entry.outcome.as_str()), ("main", "failed"));
+    assert!(entry.detail.contains("borrowed"), "{}", entry.detail);
+}
+
+#[tokio::test]
+async fn no_key_has_the_id_of_another_for_its_name() {
+    let rig = Rig::new().await;
+    let peer = rig.start().await;
+    let id = create(&peer, "ci").await.expect("made").info.expect("info").id;
+    for name in [id.as_str(), "a\u{202e}b", "", &"x".repeat(101)] {
+        let _ = create(&peer, name).await.expect_err("refused");
+    }
+    for label in ["", "a\u{202e}b", &id] {
+        let request = pb::StartLoginRequest { label: Some(label.into()), ..Default::default() };
+        let _ = peer.logins().start_login(request).await.expect_err("refused");
+    }
+}

@@ -98,8 +98,9 @@ async fn codex_cli_goes_on_with_the_current_tokens_and_we_do_not() {
     peer.import_codex(&next, "main").await;
     assert_eq!(peer.list().await[0].exported_at, None);
     assert!(refresh(&peer, "main").await.failure.is_none());
-    let outcomes: Vec<_> = peer.acts("credential.export").await.into_iter().map(|entry| entry.1).collect();
-    assert_eq!(outcomes, ["", "main", "main", "", "main"], "newest first");
+    let outcomes: Vec<_> = peer.acts("credential.export").await.into_iter().map(|entry| (entry.1, entry.2)).collect();
+    let expected = ["failed", "ok", "ok", "failed", "ok"].map(|outcome| ("main".to_owned(), outcome.to_owned()));
+    assert_eq!(outcomes, expected, "newest first");
 }
 
 #[tokio::test]

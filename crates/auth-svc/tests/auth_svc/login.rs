@@ -168,6 +168,20 @@ async fn who_stops_watching_ends_the_login() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(rig.sim.state().requests().len(), polls, "nothing polls for nobody");
     assert!(peer.list().await.is_empty());
+    assert_eq!(peer.acts("login.end").await, [("login.end".into(), "".into(), "cancelled".into())]);
+
+    // One that nobody has followed is over when its time is; that is noticed with the next.
+    start(&peer, Some("late")).await;
+    rig.clock.advance_ms(15 * 60_000);
+    let login = start(&peer, None).await;
+    let (states, _) = {
+        rig.clock.advance_ms(15 * 60_000);
+        last_step(&peer, &login.login_id).await
+    };
+    assert_eq!(states, ["failed"]);
+    let ends = peer.acts("login.end").await;
+    assert_eq!(ends.len(), 2, "what is recorded as failed is not noted twice: {ends:?}");
+    assert_eq!(ends[0], ("login.end".into(), "late".into(), "expired".into()));
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn revocations(rig: &Rig) -> Vec<serde_json::Value> {
 async fn a_login_is_revoked_and_forgotten() {
     let rig = Rig::new().await;
     let peer = rig.start().await;
-    rig.import(&peer, SeedLogin::account("a"), "main").await;
+    let ended = rig.import(&peer, SeedLogin::account("a"), "main").await;
     rig.import(&peer, SeedLogin::account("b"), "other").await;
     let done = logout(&peer, "main").await;
     assert!(done.revoked && done.credential == "main", "{done:?}");
@@ -33,6 +33,15 @@ async fn a_login_is_revoked_and_forgotten() {
     assert_eq!((logins[0].ended.as_deref(), logins[1].alive), (Some("revoked"), true));
     let left: Vec<String> = peer.list().await.into_iter().map(|c| c.label).collect();
     assert_eq!(left, ["other"]);
+    // A file that still holds what was revoked brings nothing back.
+    let dead = pb::ImportCredentialsRequest {
+        format: "codex".into(),
+        files: vec![pb::ImportFile { name: "auth.json".into(), content: ended.codex_auth_json().to_string().into() }],
+        ..Default::default()
+    };
+    let answer = peer.credentials().import_credentials(dead).await.expect("answered").into_inner();
+    assert!(!answer.usable && answer.credentials[0].action == "skipped", "{answer:?}");
+    assert!(answer.credentials[0].detail.contains("revoked"), "{answer:?}");
     let again = peer.logins().logout(pb::LogoutRequest { credential: "main".into() }).await.expect_err("gone");
     assert_eq!(failure_from_status(&again, "auth-svc").reason, Reason::NotFound);
     let recorded = peer.acts("login.logout").await;

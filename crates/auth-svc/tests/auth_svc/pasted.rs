@@ -149,6 +149,7 @@ async fn it_ends_with_its_watcher_or_with_its_time() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert!(gone && peer.list().await.is_empty());
+    assert_eq!(peer.acts("login.end").await, [("login.end".into(), "".into(), "cancelled".into())]);
 
     let login = start(&peer, None).await;
     let redirect = browse(&login.verification_url).await;

@@ -173,6 +173,8 @@ async fn an_unspent_token_in_doubt_works_when_an_operator_asks() {
     let answer = refresh_now(&peer).await;
     let failure = answer.failure.expect("no answer");
     assert!(failure.message.contains("did not answer within 1 s"), "{failure:?}");
+    // A program that goes by these must not end the login by doing so.
+    assert_eq!((failure.retryable, failure.retry_after_seconds), (false, None));
     let doubtful = answer.credential.expect("shown");
     assert!(doubtful.refresh_problem.is_some_and(|problem| problem.contains("may be spent")));
     let answer = refresh_now(&peer).await;

@@ -18,7 +18,7 @@ fn mode(path: &std::path::Path) -> u32 {
 async fn refused(rig: &Rig) -> (String, bool) {
     let error = rig.try_start(true).await.expect_err("refused");
     let next = match error.start_error(&rig.data_dir()) {
-        StartError::Failure(failure) => failure.next_step,
+        StartError::Failure(failure) | StartError::Unfit(failure) => failure.next_step,
         _ => String::new(),
     };
     (format!("{error}\n{next}"), error.is_configuration())

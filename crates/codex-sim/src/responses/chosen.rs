@@ -27,7 +27,10 @@ impl Chosen {
             }
             S::Failed { .. }
             | S::Policy { .. }
-            | S::Incomplete
+            | S::Incomplete { .. }
+            | S::Parallel { .. }
+            | S::Refusal
+            | S::Minimal
             | S::UnknownEvents
             | S::Garbage
             | S::Reasoning

@@ -8,6 +8,7 @@ mod prompt;
 mod quirks;
 pub(crate) mod refusal;
 mod script;
+mod shapes;
 mod stream;
 mod validate;
 
@@ -80,21 +81,57 @@ pub(crate) async fn compact(call: &mut Call) -> Result<Reply, Abort> {
 fn compact_answer(call: &Call, asked: Asked) -> Result<Reply, Reply> {
     let account_id = gate::chatgpt_account(call, &asked.chosen)?;
     let body = asked.body?;
-    validate::codex_common(&body, &call.state.config().rules, &account_id)?;
+    validate::codex_compact(&body, &call.state.config().rules, &account_id)?;
     let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
     let account = call.state.book().logins.account(&account_id).cloned();
     if let Some(refusal) = refused(&asked.chosen, model, account.as_ref()) {
         return Err(refusal);
     }
-    let input = body.get("input").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let last_user = input.iter().rev().find(|item| item["role"] == "user").cloned();
-    let sealed = json!({ "type": "compaction", "encrypted_content": validate::sealed(&account_id) });
-    let output: Vec<Value> = last_user.into_iter().chain([sealed]).collect();
-    let mut reply = reply::json(200, &json!({ "output": output }));
+    let mut reply = reply::json(200, &json!({ "output": compacted(&body, &account_id) }));
     if let Some(account) = account {
         headers::codex(&mut reply, call, model, &account);
     }
     Ok(reply)
+}
+
+fn compacted(body: &Map<String, Value>, account: &str) -> Vec<Value> {
+    let input = body.get("input").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let last_user = input.iter().rev().find(|item| item["role"] == "user").cloned();
+    let sealed = json!({ "type": "compaction", "encrypted_content": validate::sealed(account) });
+    last_user.into_iter().chain([sealed]).collect()
+}
+
+/// `POST /v1/responses/compact`
+pub(crate) async fn openai_compact(call: &mut Call) -> Result<Reply, Abort> {
+    let asked = match ask(call) {
+        Ok(asked) => asked,
+        Err(unknown) => {
+            return Ok(reply::error(400, "invalid_request_error", "unknown_scenario", &unknown.to_string()));
+        }
+    };
+    if let Some(reply) = gate::edge(call, &asked.chosen).await? {
+        return Ok(reply);
+    }
+    let mut reply = openai_compact_answer(call, asked).unwrap_or_else(|refusal| refusal);
+    headers::openai(&mut reply);
+    Ok(reply)
+}
+
+fn openai_compact_answer(call: &Call, asked: Asked) -> Result<Reply, Reply> {
+    let label = gate::api_key(call, &asked.chosen)?;
+    let body = asked.body.map_err(|_| {
+        let message = "We could not parse the JSON body of your request.";
+        reply::error(400, "invalid_request_error", "invalid_json", message)
+    })?;
+    validate::openai_compact(&body, &call.state.config().rules, &label)?;
+    let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
+    if let Some(refusal) = refused(&asked.chosen, model, None) {
+        return Err(refusal);
+    }
+    let usage = json!({ "input_tokens": 11, "output_tokens": 7, "total_tokens": 18 });
+    let object = json!({ "id": "resp_compact_1", "object": "response.compaction", "created_at": 1_750_000_000,
+        "output": compacted(&body, &label), "usage": usage });
+    Ok(reply::json(200, &object))
 }
 
 /// `POST /v1/responses`

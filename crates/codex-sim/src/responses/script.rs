@@ -12,7 +12,7 @@ use crate::{
         chosen::Chosen,
         events::{self, Writer},
         prompt::Prompt,
-        quirks, validate,
+        quirks, shapes, validate,
     },
     scenario::Scenario,
 };
@@ -62,7 +62,10 @@ fn shaped(request: &Request<'_>, shape: Option<&Scenario>) -> Script {
     match shape {
         Some(Scenario::Failed { code, message }) => failed(request, code, message.as_deref()),
         Some(Scenario::Policy { code }) => failed(request, code, None),
-        Some(Scenario::Incomplete) => incomplete(request),
+        Some(Scenario::Incomplete { reason }) => incomplete(request, reason),
+        Some(Scenario::Parallel { calls }) => plain(shapes::parallel(request, *calls)),
+        Some(Scenario::Refusal) => plain(shapes::refusal(request)),
+        Some(Scenario::Minimal) => plain(shapes::minimal(answer(request, false))),
         Some(Scenario::Long { deltas, bytes, .. }) => long(request, *deltas, *bytes),
         Some(Scenario::UnknownEvents) => {
             let (events, response) = answer(request, false);
@@ -117,7 +120,7 @@ fn answer(request: &Request<'_>, reasoning: bool) -> (Vec<Bytes>, Value) {
     let mut out = opening(&mut writer, &response);
     let mut output = Vec::new();
     if reasoning {
-        output.push(reasoning_item(&mut writer, &mut out, request.account));
+        output.push(reasoning_item(&mut writer, &mut out, request));
     }
     output.push(match tool_call(request) {
         Some((name, arguments)) => call_item(&mut writer, &mut out, output.len(), &name, &arguments),
@@ -128,13 +131,19 @@ fn answer(request: &Request<'_>, reasoning: bool) -> (Vec<Bytes>, Value) {
     (out, response)
 }
 
-fn opening(writer: &mut Writer, response: &Value) -> Vec<Bytes> {
+pub(super) fn opening(writer: &mut Writer, response: &Value) -> Vec<Bytes> {
     vec![writer.lifecycle("response.created", response), writer.lifecycle("response.in_progress", response)]
 }
 
 /// The tool to call and its arguments, if a call is asked for and its output is not there yet.
 fn tool_call(request: &Request<'_>) -> Option<(String, String)> {
     let wish = request.prompt.tool.as_ref().filter(|_| request.prompt.tool_output.is_none())?;
+    let (name, default) = callable(request)?;
+    Some((name, wish.arguments.clone().unwrap_or(default)))
+}
+
+/// The function that a call would go to, with arguments for it.
+pub(super) fn callable(request: &Request<'_>) -> Option<(String, String)> {
     let tools = request.body.get("tools")?.as_array()?;
     let named = |wanted: &str| tools.iter().find(|tool| tool["name"] == wanted);
     let tool = named("exec_command")
@@ -145,10 +154,10 @@ fn tool_call(request: &Request<'_>) -> Option<(String, String)> {
         "shell" => json!({ "command": ["bash", "-lc", "echo hello-from-tool"] }),
         _ => json!({ "cmd": "echo hello-from-tool" }),
     };
-    Some((name.to_owned(), wish.arguments.clone().unwrap_or_else(|| default.to_string())))
+    Some((name.to_owned(), default.to_string()))
 }
 
-fn text_item(writer: &mut Writer, out: &mut Vec<Bytes>, index: usize, text: &str) -> Value {
+pub(super) fn text_item(writer: &mut Writer, out: &mut Vec<Bytes>, index: usize, text: &str) -> Value {
     let id = events::new_id("msg");
     message_head(writer, out, index, &id);
     for piece in pieces(text) {
@@ -193,12 +202,18 @@ fn call_item(writer: &mut Writer, out: &mut Vec<Bytes>, index: usize, name: &str
     item
 }
 
-fn reasoning_item(writer: &mut Writer, out: &mut Vec<Bytes>, account: &str) -> Value {
-    let sealed = validate::sealed(account);
-    let item = json!({ "id": events::new_id("rs"), "type": "reasoning", "summary": [], "encrypted_content": sealed });
-    for kind in ["response.output_item.added", "response.output_item.done"] {
-        out.push(writer.event(kind, json!({ "output_index": 0, "item": item })));
-    }
+/// Sealed, and with a summary where one was asked for.
+fn reasoning_item(writer: &mut Writer, out: &mut Vec<Bytes>, request: &Request<'_>) -> Value {
+    let id = events::new_id("rs");
+    let sealed = validate::sealed(request.account);
+    let item =
+        |summary: Value| json!({ "id": id, "type": "reasoning", "summary": summary, "encrypted_content": sealed });
+    let event = |item: &Value| json!({ "output_index": 0, "item": item });
+    out.push(writer.event("response.output_item.added", event(&item(json!([])))));
+    let asked = request.body.get("reasoning").is_some_and(|reasoning| reasoning["summary"].is_string());
+    let summary = if asked { shapes::summary(writer, out, &id) } else { json!([]) };
+    let item = item(summary);
+    out.push(writer.event("response.output_item.done", event(&item)));
     item
 }
 
@@ -227,7 +242,7 @@ fn usual_message(code: &str) -> &'static str {
 }
 
 /// Half a text, then `response.incomplete`.
-fn incomplete(request: &Request<'_>) -> Script {
+fn incomplete(request: &Request<'_>, reason: &str) -> Script {
     let mut writer = Writer::default();
     let response = events::response(request.body);
     let mut out = opening(&mut writer, &response);
@@ -237,7 +252,7 @@ fn incomplete(request: &Request<'_>) -> Script {
     message_head(&mut writer, &mut out, 0, &id);
     out.push(writer.delta(&id, 0, &Value::from(half.as_str()).to_string()));
     let item = events::message(&id, "incomplete", Some(&half));
-    let reason = json!({ "reason": "max_output_tokens" });
+    let reason = json!({ "reason": reason });
     let response = events::ended(&response, "incomplete", vec![item], Value::Null, reason);
     out.push(writer.lifecycle("response.incomplete", &response));
     Script { steps: Box::new(steps(out, "incomplete").into_iter()), response }
@@ -266,7 +281,7 @@ fn long(request: &Request<'_>, deltas: usize, bytes: usize) -> Script {
 }
 
 /// A text in a handful of pieces, cut between characters.
-fn pieces(text: &str) -> Vec<String> {
+pub(super) fn pieces(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     let size = characters.len().div_ceil(4).clamp(1, 24);
     characters.chunks(size).map(|piece| piece.iter().collect()).collect()

@@ -31,6 +31,10 @@ const CODEX_FIELDS: &[&str] = &[
     "text",
     "client_metadata",
 ];
+/// Those of them that a compaction does not have: it is answered whole, and nothing is stored or added.
+const NOT_COMPACT: &[&str] = &["store", "stream", "stream_options", "include", "tool_choice"];
+/// What the public API takes in a compaction.
+const OPENAI_COMPACT_FIELDS: &[&str] = &["model", "input", "instructions", "previous_response_id", "prompt_cache_key"];
 /// What the public API takes on top.
 const OPENAI_FIELDS: &[&str] = &[
     "background",
@@ -40,6 +44,7 @@ const OPENAI_FIELDS: &[&str] = &[
     "metadata",
     "previous_response_id",
     "prompt",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "safety_identifier",
     "temperature",
@@ -102,8 +107,27 @@ fn unsealed_reasoning(body: &Map<String, Value>) -> Result<(), Reply> {
     Err(reply::json(404, &json!({ "error": error })))
 }
 
+/// The rules of `/backend-api/codex/responses/compact`.
+pub(crate) fn codex_compact(body: &Map<String, Value>, rules: &BodyRules, account: &str) -> Result<(), Reply> {
+    for field in body.keys() {
+        let unknown = rules.refuse_unknown_fields && !CODEX_FIELDS.contains(&field.as_str());
+        if unknown || NOT_COMPACT.contains(&field.as_str()) || rules.unsupported.contains(field) {
+            return Err(reply::detail(400, format!("Unsupported parameter: {field}")));
+        }
+    }
+    codex_common(body, rules, account)
+}
+
+/// The rules of `/v1/responses/compact`.
+pub(crate) fn openai_compact(body: &Map<String, Value>, rules: &BodyRules, account: &str) -> Result<(), Reply> {
+    match body.keys().find(|field| !OPENAI_COMPACT_FIELDS.contains(&field.as_str())) {
+        Some(field) => Err(invalid("unknown_parameter", field, &format!("Unknown parameter: '{field}'."))),
+        None => openai(body, rules, account),
+    }
+}
+
 /// The rules that `/responses/compact` shares.
-pub(crate) fn codex_common(body: &Map<String, Value>, rules: &BodyRules, account: &str) -> Result<(), Reply> {
+fn codex_common(body: &Map<String, Value>, rules: &BodyRules, account: &str) -> Result<(), Reply> {
     let Some(Value::Array(input)) = body.get("input") else {
         return Err(reply::detail(400, "Input must be a list"));
     };

@@ -197,3 +197,42 @@ async fn the_public_api_takes_keys_and_more_parameters() {
     assert_eq!(lost.status(), 404);
     assert!(lost.json::<Value>().await.unwrap()["error"]["message"].is_string());
 }
+
+#[tokio::test]
+async fn answers_take_the_other_shapes_of_the_real_one() {
+    let bench = Bench::start().await;
+    let shaped = async |scenario: &str, change: Value| {
+        let mut body = body_with(json!([user(&format!("Reply exactly: OK [[sim:{scenario}]]"))]));
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        events(&read(bench.post(RESPONSES).json(&body).send().await.unwrap()).await.0)
+    };
+    let of = |events: &[Value], kind: &str| -> Vec<Value> {
+        events.iter().filter(|event| event["type"] == kind).cloned().collect()
+    };
+    let tools = json!({ "tools": [{ "type": "function", "name": "f", "parameters": {}, "strict": false }] });
+    let calls = shaped("parallel:3", tools).await;
+    let places: Vec<u64> = of(&calls, "response.function_call_arguments.delta")
+        .iter()
+        .map(|delta| delta["output_index"].as_u64().unwrap())
+        .collect();
+    assert_eq!(places[..6], [2, 1, 0, 2, 1, 0], "by turns");
+    let items = of(&calls, "response.output_item.done");
+    let arguments: Vec<&str> = items.iter().map(|event| event["item"]["arguments"].as_str().unwrap()).collect();
+    assert_eq!(arguments, [0, 1, 2].map(|n| format!("{{\"cmd\":\"echo {n}\",\"n\":{n}}}")));
+    assert_eq!(
+        text_of(&shaped("parallel", json!({ "tools": [] })).await),
+        "OK",
+        "without tools there is nothing to call"
+    );
+
+    let refused = shaped("refusal", json!({})).await;
+    assert_eq!(of(&refused, "response.output_item.done")[0]["item"]["content"][0]["type"], "refusal");
+    let told = shaped("reasoning", json!({ "reasoning": { "effort": "low", "summary": "auto" } })).await;
+    assert!(of(&told, "response.reasoning_summary_text.delta").len() > 2);
+    let silent = shaped("reasoning", json!({ "reasoning": { "effort": "low" } })).await;
+    assert!(of(&silent, "response.reasoning_summary_text.delta").is_empty(), "nobody asked for it");
+    let minimal = shaped("minimal", json!({})).await;
+    assert_eq!(types(&minimal), ["response.output_item.done", "response.completed"]);
+    let filtered = shaped("incomplete:content_filter", json!({})).await;
+    assert_eq!(filtered.last().unwrap()["response"]["incomplete_details"]["reason"], "content_filter");
+}

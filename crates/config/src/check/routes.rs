@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Findings, problem, urls};
-use crate::types::{Config, Provider, Realm, Target, TargetKind};
+use crate::types::{Config, EgressRule, Provider, Realm, Target, TargetKind};
 
 /// The names of one and the same API; the first is today's.
 const CODEX_APIS: [&str; 3] = ["openai-responses", "openai-codex-responses", "openai-chatgpt-responses"];
@@ -12,12 +12,53 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for name in config.gateway.transports.keys() {
         check_name(&["gateway", "transports", name], name, findings);
     }
+    check_labels(config, findings);
+    for (name, provider) in &config.providers {
+        check_egress(config, &["providers", name, "egress"], provider.egress.as_ref(), findings);
+    }
+    for (name, agent) in &config.agents {
+        check_egress(config, &["agents", name, "egress"], agent.egress.as_ref(), findings);
+    }
     check_targets(config, findings);
     check_aliases(config, findings);
     for (name, provider) in &config.providers {
         check_name(&["providers", name], name, findings);
         check_binding(config, name, provider, findings);
     }
+}
+
+/// A rule names an egress by its name or by a label, so a label that is another egress's name could mean either.
+fn check_labels(config: &Config, findings: &mut Findings) {
+    let transports = &config.gateway.transports;
+    for (name, egress) in transports {
+        let key = ["gateway", "transports", name, "labels"];
+        for label in &egress.labels {
+            check_name(&key, label, findings);
+            if label != name && transports.contains_key(label) {
+                findings.text(&key, label, "another egress has this name: a rule could mean either");
+            }
+        }
+    }
+}
+
+/// What a rule names must be there, or it would mean nothing, or forbid everything.
+fn check_egress(config: &Config, key: &[&str; 3], rule: Option<&EgressRule>, findings: &mut Findings) {
+    let Some(rule) = rule else { return };
+    let transports = &config.gateway.transports;
+    let known = |word: &String| transports.iter().any(|(name, egress)| name == word || egress.labels.contains(word));
+    let [section, name, _] = *key;
+    for (field, words) in [("require", &rule.require), ("prefer", &rule.prefer)] {
+        for word in words.iter().filter(|word| !known(word)) {
+            let told: Vec<String> = transports.iter().map(|(name, egress)| told(name, &egress.labels)).collect();
+            let message = format!("no egress has this name or label; there are {}", told.join(", "));
+            findings.text(&[section, name, "egress", field], word, message);
+        }
+    }
+}
+
+/// An egress with its labels, for a person.
+fn told(name: &str, labels: &[String]) -> String {
+    if labels.is_empty() { name.to_owned() } else { format!("{name} ({})", labels.join(", ")) }
 }
 
 fn check_targets(config: &Config, findings: &mut Findings) {

@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::{Findings, urls};
-use crate::types::{Config, Seconds};
+use crate::problem::Problem;
+use crate::types::{Config, Gateway, Seconds};
 
 /// A request with a few images is some megabytes; beyond a gigabyte somebody confused the unit.
 const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=1024 * 1024 * 1024;
@@ -11,6 +12,9 @@ const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=1024 * 1024 * 1024;
 /// Twice this is the time for which one refresh keeps others off, which may not be longer than what the store grants (an
 /// hour).
 const LONGEST_ANSWER: Seconds = Seconds::new(600);
+
+/// Each attempt binds a credential and makes a request: beyond this somebody confused attempts with calls.
+const ATTEMPTS: std::ops::RangeInclusive<u32> = 1..=20;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let body = config.gateway.max_body_bytes;
@@ -21,6 +25,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             "expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default",
         );
     }
+    check_tries(&config.gateway, findings);
     if let Some(database) = &config.auth.database
         && database.strip_prefix("sqlite:").is_none_or(str::is_empty)
     {
@@ -53,6 +58,43 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         if let Some(proxy) = proxy {
             check_proxy(&[section, "proxy"], proxy, findings);
         }
+    }
+    for (name, way) in &config.egresses {
+        if let Some(proxy) = &way.proxy {
+            check_proxy(&["egresses", name, "proxy"], proxy, findings);
+        }
+    }
+}
+
+/// How often a call is tried, and when a target is not tried at all.
+fn check_tries(gateway: &Gateway, findings: &mut Findings) {
+    let key = |name| ["gateway", name];
+    if !ATTEMPTS.contains(&gateway.max_attempts) {
+        findings.value(&key("max_attempts"), gateway.max_attempts, "expected 1 to 20; 4 is the default");
+    }
+    if gateway.retry_percent > 100 {
+        findings.value(&key("retry_percent"), gateway.retry_percent, "expected 0 to 100; 10 is the default");
+    }
+    if gateway.circuit_failures == 0 {
+        findings.value(&key("circuit_failures"), 0, "nothing would ever be tried: expected 1 or more");
+    }
+    if gateway.circuit_open.is_zero() {
+        findings.value(
+            &key("circuit_open"),
+            "0",
+            "what fails would be tried without a pause: expected at least \"1s\"",
+        );
+    }
+    if gateway.circuit_open_max < gateway.circuit_open {
+        let problem = |name, value: Seconds, message| Problem {
+            value: Some(value.to_string()),
+            ..super::problem(&key(name), None, message)
+        };
+        let (open, most) = (gateway.circuit_open, gateway.circuit_open_max);
+        findings.pair(
+            problem("circuit_open", open, format!("longer than circuit_open_max, {most}")),
+            problem("circuit_open_max", most, format!("shorter than circuit_open, {open}")),
+        );
     }
 }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use routes::{Agent, Defaults, HoistInstructions, Model, Provider, Realm, Target, TargetKind};
+pub use routes::{Agent, Defaults, EgressRule, HoistInstructions, Model, Provider, Realm, Target, TargetKind};
 pub use seconds::{ParseSecondsError, Seconds};
-pub use services::{Auth, Egress, Gateway, LogFormat, Router, Telemetry, Tls, Transport};
+pub use services::{Auth, Egress, Gateway, LogFormat, Router, Telemetry, Tls, Transport, Way};
 
 /// The whole configuration, as every service reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Config {
     pub router: Router,
     /// Upstream calls.
     pub transport: Transport,
+    /// What leaves by each egress, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub egresses: BTreeMap<String, Way>,
     /// Mutual TLS between services.
     pub tls: Tls,
     /// Logs.
@@ -39,6 +42,15 @@ pub struct Config {
     pub models: BTreeMap<String, Model>,
     /// Agents by name.
     pub agents: BTreeMap<String, Agent>,
+}
+
+impl Config {
+    /// The proxy of the egress that `[transport]` is: its own, else that of every transport service; `None` leaves it to
+    /// the environment.
+    pub fn egress_proxy(&self) -> Option<&str> {
+        let own = self.egresses.get(&self.transport.name).and_then(|way| way.proxy.as_deref());
+        own.or(self.transport.proxy.as_deref())
+    }
 }
 
 impl Default for Config {

@@ -112,12 +112,24 @@ pub struct Provider {
     pub target: String,
     /// What its credentials are, and so who is billed.
     pub realm: Realm,
+    /// Egresses that may make its calls. None: all.
+    pub egress: Option<EgressRule>,
+}
+
+/// Which egresses may make calls, each entry an egress's name or label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EgressRule {
+    /// Only egresses with one of these; empty allows all.
+    pub require: Vec<String>,
+    /// Those with one of these first, in this order; the others after them.
+    pub prefer: Vec<String>,
 }
 
 impl Default for Provider {
     /// What a table `[providers.<prefix>]` need not say. Target and realm are required in a file all the same.
     fn default() -> Self {
-        Self { aliases: Vec::new(), target: String::new(), realm: Realm::ApiKey }
+        Self { aliases: Vec::new(), target: String::new(), realm: Realm::ApiKey, egress: None }
     }
 }
 
@@ -173,4 +185,6 @@ pub struct Agent {
     pub credentials: Option<Vec<String>>,
     /// The only models it may call, `provider/model` or `provider/*`. None: all.
     pub allowed: Option<Vec<String>>,
+    /// Egresses that may make its calls, beside what its providers allow. None: all.
+    pub egress: Option<EgressRule>,
 }

@@ -25,10 +25,22 @@ pub struct Gateway {
     pub max_body_bytes: usize,
     /// Seconds that running calls get to finish at shutdown.
     pub drain_seconds: u64,
+    /// After how long a silence an HTTP stream gets a comment line; zero is never.
+    pub keep_alive: Seconds,
     /// Address of router-svc, `unix:///path` or `https://host:port`. None: in process or the data directory's socket.
     pub router: Option<String>,
     /// Address of auth-svc, as `router`.
     pub auth: Option<String>,
+    /// Most upstream attempts of one call; at least 1.
+    pub max_attempts: u32,
+    /// How many attempts after a failed one a hundred calls allow together; at most 100.
+    pub retry_percent: u32,
+    /// Failures in a row after which a target is not tried through an egress for a while; at least 1.
+    pub circuit_failures: u32,
+    /// For how long at first; it doubles with each failure that follows; not zero.
+    pub circuit_open: Seconds,
+    /// For how long at most; not less than `circuit_open`.
+    pub circuit_open_max: Seconds,
     /// Egresses by name.
     pub transports: BTreeMap<String, Egress>,
 }
@@ -39,6 +51,16 @@ pub struct Gateway {
 pub struct Egress {
     /// `in-process`, `unix:///path` or `https://host:port`.
     pub address: String,
+    /// What rules may name it by, beside its name.
+    pub labels: Vec<String>,
+}
+
+/// `[egresses.<name>]`: what leaves by one egress, wherever its service runs.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Way {
+    /// Proxy for all that leaves by it; may hold a password. None: `[transport] proxy`, else the environment's.
+    pub proxy: Option<String>,
 }
 
 /// `[auth]`: credentials and agent keys.
@@ -160,6 +182,12 @@ impl fmt::Debug for Auth {
             .field("usage_refresh", &self.usage_refresh)
             .field("usage_probe_after", &self.usage_probe_after)
             .finish()
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").field("proxy", &self.proxy.as_deref().map(redact)).finish()
     }
 }
 

@@ -20,7 +20,8 @@ fn everything() -> String {
 /// Dotted keys, with `*` for names of the user's choice.
 fn keys(table: &toml::Table) -> BTreeSet<String> {
     fn walk(table: &toml::Table, prefix: &str, keys: &mut BTreeSet<String>) {
-        let free = ["targets.", "providers.", "models.", "agents.", "gateway.transports."].contains(&prefix);
+        let free =
+            ["targets.", "providers.", "models.", "agents.", "gateway.transports.", "egresses."].contains(&prefix);
         for (name, value) in table {
             let path = format!("{prefix}{}", if free { "*" } else { name });
             match value {
@@ -128,6 +129,7 @@ fn the_built_in_tables() {
         aliases: vec!["codex".into(), "codex-cli".into()],
         target: "chatgpt-codex".into(),
         realm: Realm::Subscription,
+        egress: None,
     };
     assert_eq!(
         config.providers.into_iter().collect::<Vec<_>>(),

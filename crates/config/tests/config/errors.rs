@@ -60,13 +60,13 @@ fn unknown_keys_with_the_nearest_known_one() {
         [models."openai/gpt-5.5"]
         colour = { deep = "red" }
         "#), @r#"
-    switchboard.toml:1: colour: unknown section; there are gateway, auth, router, transport, tls, telemetry, defaults, targets, providers, models, agents
+    switchboard.toml:1: colour: unknown section; there are gateway, auth, router, transport, egresses, tls, telemetry, defaults, targets, providers, models, agents
     switchboard.toml:2: listen: unknown key; the nearest is gateway.listen
     switchboard.toml:3: gatway: unknown key; the nearest is gateway
     switchboard.toml:5: gateway.admin-listen: unknown key; the nearest is gateway.admin_listen
     switchboard.toml:6: gateway.lisen: unknown key; the nearest is gateway.listen
     switchboard.toml:7: gateway.identity_url: unknown key; the nearest is auth.identity_url
-    switchboard.toml:8: gateway.colour: unknown key; [gateway] takes listen, admin_listen, allow_plaintext, tls_cert, tls_key, max_body_bytes, drain_seconds, router, auth, transports
+    switchboard.toml:8: gateway.colour: unknown key; [gateway] takes listen, admin_listen, allow_plaintext, tls_cert, tls_key, max_body_bytes, drain_seconds, keep_alive, router, auth, max_attempts, retry_percent, circuit_failures, circuit_open, circuit_open_max, transports
     switchboard.toml:10: gateway.transports.local.adress: unknown key; the nearest is gateway.transports.local.address
     switchboard.toml:12: agents.main.allow: unknown key; the nearest is agents.main.allowed
     switchboard.toml:14: models."openai/gpt-5.5".colour: unknown key; [models."openai/gpt-5.5"] takes name, context_window, max_output_tokens, input
@@ -109,7 +109,7 @@ fn wrong_types_with_the_expected_one() {
     switchboard.toml:7: gateway.max_body_bytes = -1: expected a whole number, not negative
     switchboard.toml:8: gateway.drain_seconds: expected a whole number, not negative
     switchboard.toml:9: gateway.tls_cert: expected text in quotes
-    switchboard.toml:11: gateway.transports.local = "unix:///x": expected a table with address
+    switchboard.toml:11: gateway.transports.local = "unix:///x": expected a table with address, labels
     switchboard.toml:13: transport.connect_timeout = "10 seconds": expected whole seconds or a duration such as "30s", "5m", "2h"
     switchboard.toml:14: transport.headers_timeout = 1.5: expected whole seconds or a duration such as "30s", "5m", "2h"
     switchboard.toml:15: transport.idle_timeout = -3: expected whole seconds or a duration such as "30s", "5m", "2h"
@@ -220,7 +220,7 @@ fn flags_that_name_nothing_or_the_wrong_type() {
     insta::assert_snapshot!(fixture.refused(), @r#"
     command line: gateway.lisen: unknown key; the nearest is gateway.listen
     command line: gateway: a table; name a key in it
-    command line: "what is this": unknown section; there are gateway, auth, router, transport, tls, telemetry, defaults, targets, providers, models, agents
+    command line: "what is this": unknown section; there are gateway, auth, router, transport, egresses, tls, telemetry, defaults, targets, providers, models, agents
     command line: gateway.drain_seconds = "soon": expected a whole number, not negative
     command line: gateway.listen = "0.0.0.0:1": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
     "#);

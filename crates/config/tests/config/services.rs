@@ -36,3 +36,35 @@ fn proxies() {
     switchboard.toml:4: auth.proxy = "ftp://***@proxy": expected the URL of a proxy, such as "http://host:3128" or "socks5h://host:1080"
     "#);
 }
+
+#[test]
+fn how_often_a_call_is_tried() {
+    insta::assert_snapshot!(refused(
+        "[gateway]\nmax_attempts = 0\nretry_percent = 101\ncircuit_failures = 0\ncircuit_open = 0"), @r#"
+    switchboard.toml:2: gateway.max_attempts = 0: expected 1 to 20; 4 is the default
+    switchboard.toml:3: gateway.retry_percent = 101: expected 0 to 100; 10 is the default
+    switchboard.toml:4: gateway.circuit_failures = 0: nothing would ever be tried: expected 1 or more
+    switchboard.toml:5: gateway.circuit_open = 0: what fails would be tried without a pause: expected at least "1s"
+    "#);
+    insta::assert_snapshot!(refused("[gateway]\ncircuit_open = '5m'"), @"switchboard.toml:2: gateway.circuit_open = 5m: longer than circuit_open_max, 1m");
+}
+
+#[test]
+fn rules_name_egresses_that_are_there() {
+    let home = "[gateway.transports.home]\naddress = 'unix:///run/home.sock'\nlabels = ['eu', 'quiet']\n";
+    let good = loaded(&format!(
+        "{home}[providers.openai]\negress.require = ['eu']\n[agents.main]\negress = {{ prefer = ['home', 'local'] }}"
+    ));
+    assert_eq!(
+        good.providers["openai"].egress.as_ref().map(|rule| rule.require.as_slice()),
+        Some(&["eu".to_owned()][..])
+    );
+    insta::assert_snapshot!(refused(&format!("{home}[providers.openai]\negress.require = ['us']\n[agents.main]\negress.prefer = ['hom']")), @r#"
+    switchboard.toml:5: providers.openai.egress.require = "us": no egress has this name or label; there are home (eu, quiet), local
+    switchboard.toml:7: agents.main.egress.prefer = "hom": no egress has this name or label; there are home (eu, quiet), local
+    "#);
+    insta::assert_snapshot!(refused("[gateway.transports.home]\naddress = 'unix:///x'\nlabels = ['local', 'E U']"), @r#"
+    switchboard.toml:3: gateway.transports.home.labels = "local": another egress has this name: a rule could mean either
+    switchboard.toml:3: gateway.transports.home.labels = "E U": a name is made of lower-case letters, digits and "-"
+    "#);
+}

@@ -20,9 +20,16 @@ fn every_key_is_shown_with_its_source() {
     allow_plaintext = false  # default
     max_body_bytes = 67108864  # default
     drain_seconds = 30  # default
+    keep_alive = "15s"  # default
+    max_attempts = 4  # default
+    retry_percent = 10  # default
+    circuit_failures = 5  # default
+    circuit_open = "1s"  # default
+    circuit_open_max = "1m"  # default
 
     [gateway.transports.local]
     address = "in-process"  # default
+    labels = []  # default
 
     [auth]
     admin_listen = "127.0.0.1:7422"  # default

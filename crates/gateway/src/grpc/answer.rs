@@ -6,12 +6,13 @@ use proto::gateway::v1::respond_response::Event;
 use proto::gateway::v1::{
     CallMeta, CallResult, CompleteRequest, CompleteResponse, Payload, RespondRequest, RespondResponse, Started,
 };
+use proto::transport::v1::TerminalKind;
 use service_kit::{status_from_failure, trace_to_proto, usage_to_proto};
 use tonic::Status;
 
 use super::failed;
 use crate::assemble::{Assembler, Kind, Told};
-use crate::pipeline::{CallEvent, CallStream, Ended, Words};
+use crate::pipeline::{CallEvent, CallStream, Ended, Terminal, Words};
 
 pub(super) fn respond_words(request: &RespondRequest) -> Words<'_> {
     Words {
@@ -107,6 +108,15 @@ fn told_message(told: Told, include_raw: bool) -> RespondResponse {
     RespondResponse { event: Some(event), raw_json }
 }
 
+/// How an answer ended, in a word.
+fn finish(terminal: &Terminal) -> Option<String> {
+    match terminal.kind {
+        TerminalKind::Completed => Some("completed".to_owned()),
+        TerminalKind::Incomplete => Some("incomplete".to_owned()),
+        TerminalKind::Failed | TerminalKind::Unspecified => None,
+    }
+}
+
 fn call_result(assembler: Assembler, ended: Ended) -> CallResult {
     let (texts, tool_calls) = assembler.result();
     let meta = CallMeta {
@@ -114,6 +124,8 @@ fn call_result(assembler: Assembler, ended: Ended) -> CallResult {
         usage: ended.record.usage.as_ref().map(usage_to_proto),
         response_id: ended.response_id,
         dropped: ended.dropped,
+        finish: ended.terminal.as_ref().and_then(finish),
+        incomplete_reason: ended.terminal.and_then(|terminal| terminal.incomplete_reason),
     };
     CallResult { payloads: texts.into_iter().map(|text| Payload { text }).collect(), tool_calls, meta: Some(meta) }
 }

@@ -11,8 +11,8 @@ use futures_util::{Stream, StreamExt, stream};
 use proto::gateway::v1::gateway_service_server::GatewayService;
 use proto::gateway::v1::{
     CallRecord, CompleteRequest, CompleteResponse, GetCallRequest, GetCallResponse, GetStatusRequest,
-    GetStatusResponse, ListCallsRequest, ListCallsResponse, ListModelsRequest, ListModelsResponse, Model,
-    RespondRequest, RespondResponse,
+    GetStatusResponse, ListCallsRequest, ListCallsResponse, ListModelsRequest, ListModelsResponse, RespondRequest,
+    RespondResponse,
 };
 use service_kit::{
     failure_to_proto, status_from_failure, status_from_failure_with_trace, trace_to_proto, usage_to_proto,
@@ -23,15 +23,14 @@ use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
 use crate::headers;
+use crate::models;
 use crate::pipeline::{self, Ask, Call, CallStream, Words};
 use crate::records::{Face, Record, no_such_call};
-use crate::status::{check, reason_of, resolve_one, status};
+use crate::status::status;
 
 pub(crate) use admit::Admitting;
 use admit::introduced;
 
-/// Bindings checked together for a list of models.
-const AT_ONCE: usize = 8;
 /// Calls listed when the caller does not say how many.
 const CALLS_LISTED: usize = 50;
 
@@ -134,8 +133,8 @@ impl GatewayService for Grpc {
 
     async fn list_models(&self, request: Request<ListModelsRequest>) -> Result<Response<ListModelsResponse>, Status> {
         let (caller, budget) = self.identify(&request, &request.get_ref().agent)?;
-        let models = list_models(&self.core, &caller, budget).await.map_err(|f| status_from_failure(&f))?;
-        Ok(Response::new(ListModelsResponse { models }))
+        let listed = models::list(&self.core, &caller, budget).await.map_err(|f| status_from_failure(&f))?;
+        Ok(Response::new(ListModelsResponse { models: listed.models, catalogues: listed.catalogues }))
     }
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
@@ -161,39 +160,6 @@ impl GatewayService for Grpc {
         };
         Ok(Response::new(GetCallResponse { call: Some(record_to_proto(&record)) }))
     }
-}
-
-/// The models that `caller` may use, each with what a call would find out about its binding.
-async fn list_models(core: &Core, caller: &Caller, budget: Budget) -> Result<Vec<Model>, Failure> {
-    let models = models_of(core, caller, budget).await?;
-    let checked = stream::iter(models).map(|model| async move {
-        let bound = match resolve_one(core, caller, &model.id, budget).await {
-            Ok(route) => check(core, caller, &route, budget).await.map(|_| ()),
-            Err(failure) => Err(failure),
-        };
-        Model {
-            auth: bound.is_ok(),
-            reason: bound.err().map(|failure| reason_of(&failure)),
-            id: model.id,
-            name: model.name,
-            input: model.input,
-            context_window: model.context_window,
-            max_output_tokens: model.max_output_tokens,
-            local: model.local,
-            tags: model.tags,
-        }
-    });
-    Ok(checked.buffered(AT_ONCE).collect().await)
-}
-
-/// The models that `caller` may use, as the route table has them.
-pub(crate) async fn models_of(
-    core: &Core,
-    caller: &Caller,
-    budget: Budget,
-) -> Result<Vec<proto::router::v1::Model>, Failure> {
-    let question = proto::router::v1::ListModelsRequest { agent: caller.agent.clone(), allowed: caller.models.clone() };
-    Ok(core.links.list_models(question, budget).await.result?.models)
 }
 
 fn record_to_proto(record: &Record) -> CallRecord {

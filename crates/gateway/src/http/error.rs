@@ -49,7 +49,7 @@ fn names(failure: &Failure) -> (&'static str, &'static str) {
 }
 
 /// The error body of `failure`; `now_s` is Unix time, for what is left until a reset.
-fn body(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
+pub(super) fn body(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
     let (kind, code) = names(failure);
     let error = Error {
         message: &failure.message,

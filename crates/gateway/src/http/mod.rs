@@ -1,14 +1,21 @@
-//! The HTTP face: what clients of the Responses API expect, under `/v1` and `/backend-api/codex` alike.
+//! The HTTP face: what clients of the Responses API expect, under `/v1` and `/backend-api/codex` alike, and what those
+//! of Chat Completions expect under `/v1`. Each dialect is a file or folder of its own; `answer` is what they share.
 
+mod answer;
 mod body;
 mod calls;
+mod chat;
+mod compact;
+mod deltas;
 mod error;
+mod keep_alive;
 mod models;
 mod responses;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::response::{IntoResponse, Response};
@@ -30,10 +37,12 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
         .fold(Router::new(), |router, prefix| {
             router
                 .route(&format!("{prefix}/responses"), post(responses::create).get(no_upgrade))
+                .route(&format!("{prefix}/responses/compact"), post(compact::create))
                 .route(&format!("{prefix}/models"), get(models::list))
                 .route(&format!("{prefix}/models/{{*id}}"), get(models::show))
                 .route(&format!("{prefix}/switchboard/calls/{{id}}"), get(calls::show))
         })
+        .route("/v1/chat/completions", post(chat::create))
         // What is left in another encoding is refused by name where the body is read.
         .layer(RequestDecompressionLayer::new().gzip(true).zstd(true).pass_through_unaccepted(true))
         .method_not_allowed_fallback(wrong_method)
@@ -73,11 +82,12 @@ async fn wrong_method(request: Request) -> Response {
 async fn unknown(request: Request) -> Response {
     if is_grpc(request.headers()) {
         let message = format!("no service of this name: {}", shown(request.uri().path()));
-        return Status::unimplemented(message).into_http::<axum::body::Body>();
+        return Status::unimplemented(message).into_http::<Body>();
     }
     let message = format!("no such path: {} {}", request.method(), shown(request.uri().path()));
-    let failure = Failure::new(Reason::NotFound, service::GATEWAY, message)
-        .next_step("POST /v1/responses, GET /v1/models and GET /v1/switchboard/calls/{id} are served");
+    let failure = Failure::new(Reason::NotFound, service::GATEWAY, message).next_step(
+        "POST /v1/responses, POST /v1/chat/completions, GET /v1/models and GET /v1/switchboard/calls/{id} are served",
+    );
     failure_response(&failure, 0)
 }
 
@@ -99,6 +109,6 @@ fn named(id: Id) -> Result<String, Failure> {
     id.map(|Path(id)| id).map_err(nothing)
 }
 
-fn json(status: StatusCode, body: String) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }

@@ -7,17 +7,17 @@ use axum::response::Response;
 use domain::{Failure, Reason};
 use http::StatusCode;
 use http::request::Parts;
-use proto::router::v1::Model;
+use proto::gateway::v1::Model;
 use serde::Serialize;
 use service_kit::Peer;
 
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
-use crate::grpc::models_of;
 use crate::http::Id;
 use crate::http::error::failure_response;
-use crate::status::resolve_one;
+use crate::models;
+use crate::status::{check, reason_of, resolve_one};
 
 /// The list: OpenAI's shape, and `models`, which Codex reads and which stays empty so that it keeps its own list.
 #[derive(Serialize)]
@@ -45,15 +45,23 @@ struct Entry {
     input: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
+    /// Whether a call would be bound to a credential, found out a moment ago as a call would.
+    bound: bool,
+    /// Why it would not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 impl From<Model> for Entry {
     fn from(model: Model) -> Self {
+        let owned_by = model.id.split_once('/').map(|(provider, _)| provider.to_owned()).unwrap_or_default();
         Self {
+            owned_by,
+            bound: model.auth,
+            reason: model.reason,
             id: model.id,
             object: "model",
             created: 0,
-            owned_by: model.provider,
             name: model.name,
             context_window: model.context_window,
             max_output_tokens: model.max_output_tokens,
@@ -75,23 +83,28 @@ pub(super) async fn show(State(core): State<Arc<Core>>, id: Id, request: Request
     answer(&core, found)
 }
 
-async fn find_all(core: &Core, request: &Parts) -> Result<List, Failure> {
+async fn find_all(core: &Arc<Core>, request: &Parts) -> Result<List, Failure> {
     let (caller, budget) = identify(core, request).await?;
-    let data = models_of(core, &caller, budget).await?.into_iter().map(Entry::from).collect();
+    let listed = models::recent(core, &caller, budget).await?;
+    let data = listed.models.iter().cloned().map(Entry::from).collect();
     Ok(List { object: "list", data, models: [] })
 }
 
 /// A model by any name that a call could use.
-async fn find(core: &Core, id: &str, request: &Parts) -> Result<Entry, Failure> {
+async fn find(core: &Arc<Core>, id: &str, request: &Parts) -> Result<Entry, Failure> {
     let (caller, budget) = identify(core, request).await?;
     let route = resolve_one(core, &caller, id, budget).await.map_err(|failure| match failure.reason {
         Reason::RouteUnknown => Failure { reason: Reason::NotFound, ..failure },
         _ => failure,
     })?;
-    let listed = models_of(core, &caller, budget).await?.into_iter().find(|model| model.id == route.model);
+    let listed = models::recent(core, &caller, budget).await?;
+    if let Some(model) = listed.models.iter().find(|model| model.id == route.model) {
+        return Ok(model.clone().into());
+    }
     // A model that is not listed can be called all the same.
-    let unlisted = || Model { id: route.model.clone(), provider: route.provider.clone(), ..Model::default() };
-    Ok(listed.unwrap_or_else(unlisted).into())
+    let reason = check(core, &caller, &route, budget).await.err().as_ref().map(reason_of);
+    let unlisted = Model { id: route.model, auth: reason.is_none(), reason, ..Model::default() };
+    Ok(unlisted.into())
 }
 
 async fn identify(core: &Core, request: &Parts) -> Result<(Caller, Budget), Failure> {

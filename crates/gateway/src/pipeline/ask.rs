@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use proto::common::v1::Header;
+use proto::transport::v1::Resource;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -20,6 +21,8 @@ pub(crate) struct Ask {
     pub(crate) model: String,
     /// The request body for transport-svc, which applies the rules of its target.
     pub(crate) body: Bytes,
+    /// What is asked for upstream: a response, or a compaction.
+    pub(crate) resource: Resource,
     /// True if the body asks for a stream.
     pub(crate) stream: bool,
     /// Caller headers that pass.
@@ -77,7 +80,7 @@ impl Ask {
         let key = field::<String>("prompt_cache_key", read.prompt_cache_key)?;
         // A header names the session itself; a cache key may be shared by several, and is all that most clients send.
         let session = session.or(key).map(bounded).unwrap_or_default();
-        Ok(Self { model, stream, headers, session, body: body.clone() })
+        Ok(Self { model, resource: Resource::Responses, stream, headers, session, body: body.clone() })
     }
 
     /// A call in words, or with a body beside them.
@@ -128,7 +131,8 @@ impl Words<'_> {
             body["prompt_cache_key"] = session.as_str().into();
         }
         let (model, session) = (self.model.to_owned(), session.map(bounded).unwrap_or_default());
-        Ok(Ask { model, session, headers, stream: true, body: body.to_string().into() })
+        let (resource, body) = (Resource::Responses, body.to_string().into());
+        Ok(Ask { model, resource, session, headers, stream: true, body })
     }
 }
 

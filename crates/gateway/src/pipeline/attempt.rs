@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use proto::transport::v1::respond_response::Message as Wire;
-use proto::transport::v1::{Head, Outcome, RespondResponse, Sent};
+use proto::transport::v1::{Chunk, Head, Outcome, RespondResponse, Sent};
 use service_kit::{failure_from_proto, failure_from_status};
 use tokio::time::timeout_at;
 use tonic::Streaming;
 
 use crate::budget::{Budget, deadline_passed};
 use crate::pipeline::decide::Failed;
-use crate::pipeline::hold::{Hold, Look, Terminal, is_silent, look};
+use crate::pipeline::hold::{Hold, is_silent};
 
 /// How long the chunk with the terminal event waits for the outcome, which comes right behind it. Clients close the
 /// connection at the terminal event; with the outcome at hand the record is whole by then.
@@ -26,12 +25,14 @@ pub(crate) struct End {
     pub(crate) failure: Option<Failure>,
     /// What transport-svc said; `None` where it broke off or refused.
     pub(crate) outcome: Option<Outcome>,
+    /// How much of the request the upstream may have acted on, where there is no outcome to say it.
+    sent: Sent,
 }
 
 /// One message.
 pub(crate) enum Message {
-    /// Bytes for the caller, and the terminal event in them.
-    Chunk(Bytes, Option<Terminal>),
+    /// Bytes for the caller, and what they hold.
+    Chunk(Chunk),
     /// Nothing more will come.
     End(Box<End>),
 }
@@ -52,7 +53,7 @@ pub(crate) struct Attempt {
     /// Messages that were read ahead.
     ahead: VecDeque<Message>,
     /// Chunks of a failed attempt, which the caller may get after all.
-    pub(crate) held: Vec<Bytes>,
+    pub(crate) held: Vec<Chunk>,
     /// True if the upstream itself ended the response as failed before any content.
     failed_event: bool,
 }
@@ -75,14 +76,14 @@ impl Attempt {
                 None => self.receive(budget).await,
             };
             match received {
-                Received::Chunk { data, .. } if is_silent(&data) => {
-                    if !held.take_silent(data) {
+                Received::Chunk(chunk) if is_silent(&chunk.data) => {
+                    if !held.take_silent(chunk) {
                         return self.answer(held, None);
                     }
                 }
-                Received::Chunk { data, content, look } => {
-                    self.failed_event |= look.only_failure;
-                    if !held.take(data, content, &look) || !hold {
+                Received::Chunk(chunk) => {
+                    self.failed_event |= chunk.only_failure;
+                    if !held.take(chunk) || !hold {
                         return self.answer(held, None);
                     }
                 }
@@ -96,11 +97,7 @@ impl Attempt {
     }
 
     fn answer(&mut self, held: Hold, end: Option<Box<End>>) -> Begun {
-        let chunks = held.release().into_iter().map(|data| {
-            let terminal = look(&data).terminal;
-            Message::Chunk(data, terminal)
-        });
-        self.ahead.extend(chunks);
+        self.ahead.extend(held.release().into_iter().map(Message::Chunk));
         self.ahead.extend(end.map(Message::End));
         Begun::Answers
     }
@@ -111,7 +108,7 @@ impl Attempt {
             return message;
         }
         match self.receive(budget).await {
-            Received::Chunk { data, look, .. } => Message::Chunk(data, look.terminal),
+            Received::Chunk(chunk) => Message::Chunk(chunk),
             Received::End(end) => Message::End(end),
         }
     }
@@ -140,8 +137,7 @@ impl Attempt {
             match message {
                 Ok(Some(RespondResponse { message: Some(Wire::Head(head)) })) => self.head = head,
                 Ok(Some(RespondResponse { message: Some(Wire::Chunk(chunk)) })) => {
-                    let look = look(&chunk.data);
-                    return Received::Chunk { data: chunk.data, content: chunk.content, look };
+                    return Received::Chunk(chunk);
                 }
                 Ok(Some(RespondResponse { message: Some(Wire::Outcome(outcome)) })) => {
                     return Received::End(End::from_outcome(outcome));
@@ -163,18 +159,27 @@ impl Attempt {
 }
 
 enum Received {
-    Chunk { data: Bytes, content: bool, look: Look },
+    Chunk(Chunk),
     End(Box<End>),
 }
 
 impl End {
     /// transport-svc did not say how it ended.
     pub(crate) fn broken(failure: Failure) -> Box<Self> {
-        Box::new(Self { failure: Some(failure), outcome: None })
+        Box::new(Self { failure: Some(failure), outcome: None, sent: Sent::Unspecified })
+    }
+
+    /// transport-svc refused the request, or was not there: no upstream request was made.
+    pub(crate) fn not_begun(failure: Failure) -> Box<Self> {
+        Box::new(Self { failure: Some(failure), outcome: None, sent: Sent::NotSent })
     }
 
     fn from_outcome(outcome: Outcome) -> Box<Self> {
-        Box::new(Self { failure: outcome.failure.as_ref().map(failure_from_proto), outcome: Some(outcome) })
+        Box::new(Self {
+            failure: outcome.failure.as_ref().map(failure_from_proto),
+            sent: outcome.sent(),
+            outcome: Some(outcome),
+        })
     }
 
     /// What the decision about another attempt needs to know, before anything was relayed.
@@ -183,10 +188,11 @@ impl End {
         Failed {
             reason: failure.reason,
             status: outcome.and_then(|o| o.status).and_then(|s| u16::try_from(s).ok()),
-            sent: outcome.map_or(Sent::Unspecified, Outcome::sent),
+            sent: self.sent,
             relayed: false,
             failed_event: false,
             reasoning_refused: outcome.is_some_and(|o| o.reasoning_refused),
+            retry_after: failure.retry_after_seconds,
         }
     }
 }

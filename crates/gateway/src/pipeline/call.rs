@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap};
 use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
 use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::{ResolveRequest, Route};
-use proto::transport::v1::{Outcome, Resource, RespondRequest, SealedCredential};
+use proto::transport::v1::{Chunk, Outcome, RespondRequest, SealedCredential};
 use service_kit::{Ending, Peer, failure_from_proto, usage_from_proto};
 use tracing::Span;
 
@@ -16,7 +16,7 @@ use crate::caller::{Caller, Identified, Introduced};
 use crate::core::Core;
 use crate::keys::Verified;
 use crate::limits::Permit;
-use crate::links::Asked;
+use crate::links::{Asked, Egress};
 use crate::pipeline::ask::Ask;
 use crate::pipeline::attempt::{Attempt, End};
 use crate::pipeline::hold::Terminal;
@@ -47,6 +47,8 @@ pub(crate) struct Ended {
     pub(crate) headers: Vec<Header>,
     /// True if the caller has got the upstream's own terminal event.
     pub(crate) terminal_relayed: bool,
+    /// That event.
+    pub(crate) terminal: Option<Terminal>,
 }
 
 /// One call. Dropping it before it has ended records it as cancelled.
@@ -164,7 +166,7 @@ impl Call {
         self.tracer.table(asked.info.route_table);
         let answer = asked.result?;
         self.tracer.table(answer.table_digest);
-        Ok(Plan::new(answer.routes))
+        Ok(Plan::new(answer.routes, self.core.max_attempts))
     }
 
     /// A credential for `route`.
@@ -192,11 +194,8 @@ impl Call {
         route: &Route,
         binding: &mut Binding,
         ask: &Ask,
+        egress: &Egress,
     ) -> Result<Attempt, Box<End>> {
-        let core = Arc::clone(&self.core);
-        let Some(egress) = core.links.egress() else {
-            return Err(End::broken(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")));
-        };
         let question = RespondRequest {
             call_id: self.id.clone(),
             target: route.target.clone(),
@@ -204,23 +203,36 @@ impl Call {
             upstream_model: route.upstream_model.clone(),
             body: ask.body.clone(),
             headers: ask.headers.clone(),
-            resource: Resource::Responses.into(),
+            resource: ask.resource.into(),
             drop_encrypted_reasoning: plan.drops_reasoning(),
         };
         self.tracer.begin(route, &binding.bound.credential, &egress.name);
         let asked = egress.respond(question, self.budget).await;
+        // What transport-svc itself refuses is refused before any upstream request.
+        let not_begun = asked.info.unreached || !asked.info.host.is_empty();
         self.tracer.taken(asked.info);
-        asked.result.map(Attempt::new).map_err(End::broken)
+        asked.result.map(Attempt::new).map_err(if not_begun { End::not_begun } else { End::broken })
     }
 
-    /// Takes note of what an answer said of the credential's quota.
+    /// Takes note of what an answer said of the credential's quota, and of the list of models.
     pub(crate) fn note_quota(&self, binding: &Binding, quota: Vec<QuotaWindow>, headers: &[Header]) {
+        self.core.catalogues.announced(&binding.bound.credential_id, headers);
         self.core.usage.quota(&binding.bound.credential_id, quota, headers, self.core.clock.now_s());
     }
 
     fn caller(&self) -> Result<&Caller, Failure> {
         let nobody = || Failure::new(Reason::AgentKeyInvalid, service::GATEWAY, "nobody has been identified");
         self.caller.as_ref().ok_or_else(nobody)
+    }
+
+    /// Takes note of what a chunk for the caller holds.
+    pub(crate) fn read(&mut self, chunk: &Chunk) {
+        if self.response_id.is_none() {
+            self.response_id.clone_from(&chunk.response_id);
+        }
+        if self.terminal.is_none() {
+            self.terminal = Terminal::of(chunk);
+        }
     }
 
     /// Takes over what the outcome says of the whole call.
@@ -262,12 +274,11 @@ impl Call {
         let response_id = outcome.and_then(|o| o.response_id.clone());
         Ended {
             record,
-            response_id: response_id
-                .or(terminal.as_ref().and_then(|t| t.response_id.clone()))
-                .or_else(|| self.response_id.take()),
+            response_id: response_id.or_else(|| self.response_id.take()),
             dropped: std::mem::take(&mut self.dropped),
             headers: outcome.map(|o| o.headers.clone()).unwrap_or_default(),
-            terminal_relayed: terminal.is_some(),
+            terminal_relayed: terminal.is_some() || outcome.is_some_and(|o| o.terminal_relayed),
+            terminal,
         }
     }
 
@@ -306,7 +317,7 @@ impl Drop for Call {
         let _entered = self.span.clone().entered();
         let failure = match &self.terminal {
             // Clients hang up at the terminal event, and then the call is over, not given up.
-            Some(terminal) if terminal.success => None,
+            Some(terminal) if terminal.success() => None,
             _ if self.budget.is_over() => Some(deadline_passed(service::GATEWAY)),
             _ => Some(Failure::new(Reason::Cancelled, service::GATEWAY, "the caller went away")),
         };

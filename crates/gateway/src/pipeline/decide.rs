@@ -4,8 +4,8 @@
 use domain::{After, Reason};
 use proto::transport::v1::Sent;
 
-/// Most upstream attempts of one call.
-pub(crate) const MAX_ATTEMPTS: u32 = 4;
+use crate::egress::Verdict;
+use crate::retry::LONGEST_WAIT;
 
 /// What is known of a failed attempt.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Failed {
     pub(crate) failed_event: bool,
     /// True if the upstream cannot read the encrypted reasoning of earlier turns.
     pub(crate) reasoning_refused: bool,
+    /// Seconds that the upstream wants to be left alone for.
+    pub(crate) retry_after: Option<f64>,
 }
 
 /// What is left to try with.
@@ -29,12 +31,16 @@ pub(crate) struct Failed {
 pub(crate) struct Room {
     /// Attempts made so far, the failed one included.
     pub(crate) attempts: u32,
+    /// Most attempts of one call.
+    pub(crate) max_attempts: u32,
     /// True if this credential was refreshed in this call already.
     pub(crate) refreshed: bool,
-    /// True if a request that was not processed has been repeated already.
+    /// True if the same has been repeated already, with this credential, egress and route.
     pub(crate) repeated: bool,
     /// True if encrypted reasoning is left out already.
     pub(crate) reasoning_dropped: bool,
+    /// True if another egress is allowed that may be tried now.
+    pub(crate) other_egress: bool,
 }
 
 /// What comes next.
@@ -42,16 +48,29 @@ pub(crate) struct Room {
 pub(crate) enum NextStep {
     /// The same credential, refreshed.
     Refresh,
-    /// The very same again: it was not processed.
+    /// The very same again: it was not processed, or the upstream failed for the moment.
     Repeat,
     /// The same route again, without the encrypted reasoning of earlier turns: it belongs to another account.
     DropReasoning,
     /// Another credential of the same route, else the next named fallback.
     NextCredential,
+    /// The same credential by another egress.
+    NextEgress,
     /// The next named fallback.
     NextRoute,
     /// Nothing: the failure is the answer.
     Stop,
+}
+
+impl NextStep {
+    /// True if the retry budget pays for it. An upstream that has answered about this request alone (refresh the token,
+    /// leave the reasoning out) is not in trouble, and the answer cost it little.
+    pub(crate) fn is_paid(self) -> bool {
+        match self {
+            Self::Repeat | Self::NextCredential | Self::NextEgress | Self::NextRoute => true,
+            Self::Refresh | Self::DropReasoning | Self::Stop => false,
+        }
+    }
 }
 
 /// Statuses of a server in between that gave up waiting for the one that does the work: it may still be at it.
@@ -73,7 +92,7 @@ fn cannot_duplicate(failed: &Failed) -> bool {
 
 /// What a call does after `failed`.
 pub(crate) fn next_step(failed: &Failed, room: &Room) -> NextStep {
-    if room.attempts >= MAX_ATTEMPTS || !cannot_duplicate(failed) {
+    if room.attempts >= room.max_attempts || !cannot_duplicate(failed) {
         return NextStep::Stop;
     }
     if failed.reason == Reason::CredentialRejected && failed.status == Some(401) && !room.refreshed {
@@ -89,6 +108,65 @@ pub(crate) fn next_step(failed: &Failed, room: &Room) -> NextStep {
         After::Stop => NextStep::Stop,
         After::NextFallback => NextStep::NextRoute,
         After::NextCredential => NextStep::NextCredential,
+        After::NextEgress if room.other_egress => NextStep::NextEgress,
+        After::NextEgress => NextStep::NextRoute,
+        // A response that has begun and failed has cost the upstream work: not the very same once more.
+        After::Repeat if !room.repeated && !failed.failed_event && is_short(failed.retry_after) => NextStep::Repeat,
+        After::Repeat => NextStep::NextRoute,
+    }
+}
+
+/// True for a wait that fits into a call.
+fn is_short(retry_after: Option<f64>) -> bool {
+    retry_after.is_none_or(|seconds| seconds <= LONGEST_WAIT.as_secs_f64())
+}
+
+/// What a failure says of the egress and the target. A refusal of the request or the credential is an answer: both work.
+pub(crate) fn verdict(failed: &Failed) -> Verdict {
+    use Reason as R;
+    match failed.reason {
+        R::PeerUnavailable => Verdict::EgressFails,
+        R::EgressUnreachable | R::EdgeChallenge | R::EdgeBlocked | R::UpstreamTimeout => Verdict::TargetFails,
+        // Without a status: HTTP/2 closed a connection in good order, or an idle one was gone. With a 200: the failure
+        // of one response.
+        R::UpstreamError | R::UpstreamOverloaded => match failed.status {
+            Some(status) if status >= 500 => Verdict::TargetFails,
+            Some(_) => Verdict::Works,
+            None => Verdict::Nothing,
+        },
+        // Without a status the connection was cut before any header.
+        R::StreamCut => match failed.status {
+            None => Verdict::TargetFails,
+            Some(_) => Verdict::Nothing,
+        },
+        R::CredentialRejected
+        | R::NotEntitled
+        | R::PolicyRefused
+        | R::UsageLimit
+        | R::RateLimited
+        | R::RequestRejected
+        | R::ContextTooLong
+        | R::ClientOutdated => Verdict::Works,
+        R::AgentKeyInvalid
+        | R::AgentNotAllowed
+        | R::AgentLimited
+        | R::RequestInvalid
+        | R::RequestTooLarge
+        | R::Unsupported
+        | R::NotFound
+        | R::RouteUnknown
+        | R::CredentialNotBound
+        | R::CredentialNeedsLogin
+        | R::IdentityUnavailable
+        | R::WrongEndpoint
+        | R::StreamIdle
+        | R::PeerRefused
+        | R::SealRefused
+        | R::Shed
+        | R::StoreUnavailable
+        | R::Deadline
+        | R::Cancelled
+        | R::Internal => Verdict::Nothing,
     }
 }
 
@@ -96,7 +174,14 @@ pub(crate) fn next_step(failed: &Failed, room: &Room) -> NextStep {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { attempts: 1, refreshed: false, repeated: false, reasoning_dropped: false };
+    const ROOM: Room = Room {
+        attempts: 1,
+        max_attempts: 4,
+        refreshed: false,
+        repeated: false,
+        reasoning_dropped: false,
+        other_egress: true,
+    };
     const NOTHING: Failed = Failed {
         reason: Reason::Internal,
         status: None,
@@ -104,6 +189,7 @@ mod tests {
         relayed: false,
         failed_event: false,
         reasoning_refused: false,
+        retry_after: None,
     };
 
     fn refused(reason: Reason, status: u16) -> Failed {
@@ -116,7 +202,7 @@ mod tests {
 
     #[test]
     fn rule_seven_as_a_table() {
-        use NextStep::{DropReasoning, NextCredential, NextRoute, Refresh, Repeat, Stop};
+        use NextStep::{DropReasoning, NextCredential, NextEgress, NextRoute, Refresh, Repeat, Stop};
         use Reason as R;
         let cut = |status| Failed { status, ..unanswered(R::StreamCut, Sent::Sent) };
         let event = |reason| Failed { failed_event: true, ..refused(reason, 200) };
@@ -127,10 +213,13 @@ mod tests {
             (refused(R::UsageLimit, 429), NextCredential),
             (refused(R::RateLimited, 429), NextCredential),
             (refused(R::NotEntitled, 403), NextRoute),
-            (refused(R::UpstreamOverloaded, 503), NextRoute),
-            (refused(R::UpstreamError, 500), NextRoute),
-            (refused(R::UpstreamError, 520), NextRoute),
-            (refused(R::EdgeChallenge, 403), NextRoute),
+            (refused(R::UpstreamOverloaded, 503), Repeat),
+            (refused(R::UpstreamError, 500), Repeat),
+            (refused(R::UpstreamError, 520), Repeat),
+            (Failed { retry_after: Some(2.0), ..refused(R::UpstreamOverloaded, 503) }, Repeat),
+            (Failed { retry_after: Some(60.0), ..refused(R::UpstreamOverloaded, 503) }, NextRoute),
+            (refused(R::EdgeChallenge, 403), NextEgress),
+            (refused(R::EdgeBlocked, 403), NextEgress),
             (refused(R::RequestRejected, 400), Stop),
             (refused(R::ContextTooLong, 400), Stop),
             (refused(R::PolicyRefused, 400), Stop),
@@ -140,9 +229,12 @@ mod tests {
             (refused(R::UpstreamError, 504), Stop),
             (refused(R::UpstreamError, 524), Stop),
             // Nothing was sent.
-            (unanswered(R::EgressUnreachable, Sent::NotSent), NextRoute),
+            (unanswered(R::EgressUnreachable, Sent::NotSent), NextEgress),
             (unanswered(R::SealRefused, Sent::NotSent), Stop),
-            (unanswered(R::PeerUnavailable, Sent::NotSent), Stop),
+            (unanswered(R::PeerUnavailable, Sent::NotSent), NextEgress),
+            (unanswered(R::UpstreamError, Sent::NotSent), Repeat),
+            // transport-svc broke off, and nobody knows what it had sent by then.
+            (unanswered(R::PeerUnavailable, Sent::Unspecified), Stop),
             // HTTP/2 says that it was not processed.
             (unanswered(R::UpstreamError, Sent::NotProcessed), Repeat),
             // Sent, and then silence or a cut: never again.
@@ -167,7 +259,7 @@ mod tests {
             assert_eq!(next_step(&failed, &ROOM), expected, "{failed:?}");
             let relayed = Failed { relayed: true, ..failed };
             assert_eq!(next_step(&relayed, &ROOM), Stop, "after relaying: {failed:?}");
-            let spent = Room { attempts: MAX_ATTEMPTS, ..ROOM };
+            let spent = Room { attempts: ROOM.max_attempts, ..ROOM };
             assert_eq!(next_step(&failed, &spent), Stop, "without attempts left: {failed:?}");
         }
     }
@@ -178,7 +270,48 @@ mod tests {
         assert_eq!(next_step(&rejected, &Room { refreshed: true, ..ROOM }), NextStep::NextCredential);
         let lost = unanswered(Reason::UpstreamError, Sent::NotProcessed);
         assert_eq!(next_step(&lost, &Room { repeated: true, ..ROOM }), NextStep::NextRoute);
+        assert_eq!(
+            next_step(&refused(Reason::UpstreamError, 500), &Room { repeated: true, ..ROOM }),
+            NextStep::NextRoute
+        );
+        for reason in [Reason::EdgeBlocked, Reason::EdgeChallenge] {
+            assert_eq!(next_step(&refused(reason, 403), &Room { other_egress: false, ..ROOM }), NextStep::NextRoute);
+        }
         let unreadable = Failed { reasoning_refused: true, ..refused(Reason::RequestRejected, 400) };
         assert_eq!(next_step(&unreadable, &Room { reasoning_dropped: true, ..ROOM }), NextStep::Stop);
+    }
+
+    /// What opens a circuit, and what says that all is well, for every reason.
+    #[test]
+    fn only_what_is_seen_from_there_counts_against_an_egress() {
+        let with = |reason: Reason, status: Option<u16>| verdict(&Failed { reason, status, ..NOTHING });
+        for reason in Reason::ALL.iter().copied() {
+            let counts = matches!(with(reason, reason_status(reason)), Verdict::TargetFails | Verdict::EgressFails);
+            let listed = [
+                Reason::UpstreamOverloaded,
+                Reason::UpstreamError,
+                Reason::UpstreamTimeout,
+                Reason::EdgeChallenge,
+                Reason::EdgeBlocked,
+                Reason::StreamCut,
+                Reason::EgressUnreachable,
+                Reason::PeerUnavailable,
+            ];
+            assert_eq!(counts, listed.contains(&reason), "{reason}");
+            let row = reason.row().after;
+            assert!(!counts || row != After::NextCredential, "{reason} is the credential's affair");
+        }
+        assert_eq!(with(Reason::UpstreamError, None), Verdict::Nothing, "GOAWAY is no failure");
+        assert_eq!(with(Reason::UpstreamOverloaded, Some(200)), Verdict::Works);
+        assert_eq!(with(Reason::StreamCut, Some(200)), Verdict::Nothing);
+        assert_eq!(with(Reason::RateLimited, Some(429)), Verdict::Works);
+    }
+
+    fn reason_status(reason: Reason) -> Option<u16> {
+        match reason {
+            Reason::UpstreamError => Some(500),
+            Reason::UpstreamOverloaded => Some(503),
+            _ => None,
+        }
     }
 }

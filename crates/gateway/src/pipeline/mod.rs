@@ -12,8 +12,10 @@ mod limit;
 mod plan;
 mod report;
 mod tracer;
+mod way;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,11 +29,13 @@ use tracing::Span;
 
 pub(crate) use ask::{Ask, Words};
 pub(crate) use call::{Call, Ended, binding, unbound, wanted};
+pub(crate) use hold::{Terminal, is_silent};
 
 use crate::pipeline::attempt::{Attempt, Begun, End, Message};
 use crate::pipeline::call::Binding;
 use crate::pipeline::decide::NextStep;
-use crate::pipeline::plan::{Plan, Refusal};
+use crate::pipeline::plan::{Plan, Refusal, Way};
+use crate::pipeline::way::Leave;
 
 /// How long the next bind waits for auth-svc to have heard of the last failure.
 const REPORT_WAIT: Duration = Duration::from_millis(300);
@@ -112,18 +116,16 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                 message = attempt.next(call.budget) => message,
                 () = ending.over() => Message::End(End::broken(stopping())),
             };
-            let (data, terminal) = match message {
-                Message::Chunk(data, terminal) => (data, terminal),
+            let chunk = match message {
+                Message::Chunk(chunk) => chunk,
                 Message::End(end) => {
                     yield call.settle(end, &plan, &binding);
                     return;
                 }
             };
-            if call.response_id.is_none() {
-                call.response_id = hold::begun(&data);
-            }
-            if terminal.is_some() {
-                call.terminal = terminal;
+            call.read(&chunk);
+            let data = chunk.data;
+            if call.terminal.is_some() {
                 // For the caller the call is over when it sees this, and the next one may begin.
                 call.leave();
                 if let Some(end) = attempt.end_at_hand(call.budget).await {
@@ -148,6 +150,18 @@ fn stopping() -> Failure {
 impl Call {
     /// Tries what there is to try until an attempt answers. `None` if none did.
     async fn winner(&mut self, plan: &mut Plan, ask: &Ask) -> Option<(Attempt, Binding)> {
+        loop {
+            if let Some(won) = self.try_all(plan, ask).await {
+                return Some(won);
+            }
+            if !self.waited_out(plan).await {
+                return None;
+            }
+        }
+    }
+
+    async fn try_all(&mut self, plan: &mut Plan, ask: &Ask) -> Option<(Attempt, Binding)> {
+        let core = Arc::clone(&self.core);
         while let Some(route) = plan.route().cloned() {
             let mut binding = match self.bind(plan, &route, &ask.session).await {
                 Ok(binding) => binding,
@@ -156,25 +170,42 @@ impl Call {
                     continue;
                 }
             };
+            let Some(leave) = self.leave_by(plan, &route, &binding, ask) else { continue };
+            let Some(egress) = core.links.egress(leave.index) else { continue };
+            if plan.is_fresh() {
+                core.retries.deposit();
+            }
             plan.begin();
-            let begun = match self.respond(plan, &route, &mut binding, ask).await {
+            let begun = match self.respond(plan, &route, &mut binding, ask, egress).await {
                 Ok(mut attempt) => match attempt.begin(plan.could_go_on(binding.others), self.budget).await {
-                    Begun::Answers => return Some((attempt, binding)),
+                    Begun::Answers => {
+                        leave.works();
+                        return Some((attempt, binding));
+                    }
                     Begun::Failed(end) => (Some(attempt), end),
                 },
                 Err(end) => (None, end),
             };
-            self.lost(plan, &binding, begun.0, begun.1).await;
+            self.lost(plan, &binding, (leave, &egress.name), begun.0, begun.1).await;
         }
         None
     }
 
     /// An attempt failed before anything went to the caller.
-    async fn lost(&mut self, plan: &mut Plan, binding: &Binding, attempt: Option<Attempt>, end: Box<End>) {
-        let Some(failure) = end.failure.clone() else { return };
+    async fn lost(
+        &mut self,
+        plan: &mut Plan,
+        binding: &Binding,
+        (leave, egress): (Leave, &str),
+        attempt: Option<Attempt>,
+        end: Box<End>,
+    ) {
+        let Some(failure) = end.failure.clone() else { return plan.stop() };
         self.tracer.end(Some(&failure), end.outcome.as_ref());
         let failed = attempt.as_ref().map_or_else(|| end.failed(&failure), |a| a.failed(&failure, &end));
+        leave.failed(&failed, &failure);
         let route = plan.route().cloned().unwrap_or_default();
+        let others = self.other_egress(plan, &route, binding, &failed, egress);
         let model = route.upstream_model.clone();
         let (mut head, held) = attempt.map(|a| (a.head, a.held)).unwrap_or_default();
         let mut outcome = end.outcome;
@@ -185,13 +216,14 @@ impl Call {
             exhausted = outcome.exhausted.take();
         }
         let refusal = Refusal { route, head, outcome, held };
-        let step = plan.attempt_failed(failed, failure.clone(), &binding.bound, refusal);
+        let step = plan.attempt_failed(failed, failure.clone(), &binding.bound, Way { egress, others }, refusal);
         if let Some(heard) = self.report(plan, binding, &model, &failure, exhausted)
             && step != NextStep::Stop
         {
             // So that the next bind already knows; a slow auth-svc hears of it later.
             let _ = tokio::time::timeout(REPORT_WAIT, heard).await;
         }
+        self.prepare(plan, step, &failed).await;
     }
 
     /// Tells auth-svc of a failure that changes the credential's standing. A rejection that no refresh was tried for
@@ -223,8 +255,8 @@ impl Call {
 
     /// The attempt that answered has ended.
     fn settle(&mut self, end: Box<End>, plan: &Plan, binding: &Binding) -> CallEvent {
-        let End { failure, mut outcome } = *end;
-        let answered = self.terminal.as_ref().is_some_and(|t| t.success);
+        let End { failure, mut outcome, .. } = *end;
+        let answered = self.terminal.as_ref().is_some_and(Terminal::success);
         // The answer is whole; that transport-svc broke off behind it harms nobody.
         let failure = failure.filter(|_| outcome.is_some() || !answered);
         self.tracer.end(failure.as_ref(), outcome.as_ref());
@@ -243,8 +275,8 @@ impl Call {
         let mut events = Vec::new();
         if outcome.as_ref().is_some_and(|o: &Outcome| o.terminal_relayed) && !held.is_empty() {
             events.push(CallEvent::Head(self.head(&head, &route)));
-            self.terminal = held.last().and_then(|chunk| hold::look(chunk).terminal);
-            events.extend(held.into_iter().map(CallEvent::Bytes));
+            held.iter().for_each(|chunk| self.read(chunk));
+            events.extend(held.into_iter().map(|chunk| CallEvent::Bytes(chunk.data)));
         }
         events.push(CallEvent::End(Box::new(self.finish(Some(failure), outcome.as_ref()))));
         events

@@ -1,14 +1,16 @@
 //! What a call has still to try, and what it has tried.
 
-use bytes::Bytes;
-use domain::{Failure, Reason, service};
+use std::time::Duration;
+
+use domain::{After, Failure, Reason, service};
 use proto::auth::v1::{Bound, Rejected};
 use proto::router::v1::Route;
-use proto::transport::v1::{Head, Outcome};
+use proto::transport::v1::{Chunk, Head, Outcome};
 use tokio::time::Instant;
 
-use crate::pipeline::decide::{Failed, MAX_ATTEMPTS, NextStep, Room, next_step};
+use crate::pipeline::decide::{Failed, NextStep, Room, next_step};
 use crate::pipeline::limit::{Limit, is_limit, waits};
+use crate::retry::LONGEST_WAIT;
 
 /// The answer of an upstream that refused, for a caller that gets no better one.
 #[derive(Default)]
@@ -20,7 +22,16 @@ pub(crate) struct Refusal {
     /// What transport-svc said.
     pub(crate) outcome: Option<Outcome>,
     /// Events that were held back.
-    pub(crate) held: Vec<Bytes>,
+    pub(crate) held: Vec<Chunk>,
+}
+
+/// By which egress an attempt was made.
+#[derive(Clone, Copy)]
+pub(crate) struct Way<'a> {
+    /// Its name.
+    pub(crate) egress: &'a str,
+    /// True if another one is allowed that may be tried now.
+    pub(crate) others: bool,
 }
 
 struct Excluded {
@@ -42,6 +53,12 @@ pub(crate) struct Plan {
     /// From here on the encrypted reasoning of earlier turns is left out.
     drop_reasoning: bool,
     attempts: u32,
+    /// Most attempts.
+    max_attempts: u32,
+    /// Egresses that are not to be tried again on the current route.
+    egresses: Vec<String>,
+    /// True once a limit was waited out.
+    waited: bool,
     /// True once an attempt was made on the current route.
     tried: bool,
     /// The last real upstream failure.
@@ -55,7 +72,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(routes: Vec<Route>) -> Self {
+    pub(crate) fn new(routes: Vec<Route>, max_attempts: u32) -> Self {
         Self {
             routes,
             at: 0,
@@ -65,6 +82,9 @@ impl Plan {
             repeated: false,
             drop_reasoning: false,
             attempts: 0,
+            max_attempts,
+            egresses: Vec::new(),
+            waited: false,
             tried: false,
             failed: None,
             limits: Vec::new(),
@@ -86,6 +106,16 @@ impl Plan {
     /// The token that the next bind is to replace.
     pub(crate) fn rejected(&self) -> Option<Rejected> {
         self.rejected.clone()
+    }
+
+    /// Egresses that are not to be tried again on the current route.
+    pub(crate) fn excluded_egresses(&self) -> &[String] {
+        &self.egresses
+    }
+
+    /// True before the first attempt.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.attempts == 0
     }
 
     /// True once an attempt was made on the current route: that no further credential is bound is then no news.
@@ -113,12 +143,13 @@ impl Plan {
     /// True if a failure of the current attempt could be followed by another one. `others` says that auth-svc has
     /// another eligible credential for this route.
     pub(crate) fn could_go_on(&self, others: bool) -> bool {
-        self.attempts < MAX_ATTEMPTS && (others || self.at + 1 < self.routes.len())
+        self.attempts < self.max_attempts && (others || self.at + 1 < self.routes.len())
     }
 
     /// No credential was bound for the current route.
     pub(crate) fn not_bound(&mut self, failure: Failure) {
-        let stops = failure.reason.row().after == domain::After::Stop;
+        // Of auth-svc, that a peer does not answer: another egress would not help.
+        let stops = failure.reason.row().after == After::Stop || failure.reason == Reason::PeerUnavailable;
         let after_rejection = self.rejected.take().is_some();
         match &mut self.failed {
             // The refresh that should have helped says more than the rejection that asked for it.
@@ -137,23 +168,42 @@ impl Plan {
         if stops { self.stop() } else { self.next_route() }
     }
 
-    /// An attempt with `bound` failed before anything went to the caller.
+    /// No egress makes an attempt with this credential. With `other_credential` another one may be allowed another egress.
+    pub(crate) fn no_egress(&mut self, failure: Failure, bound: &Bound, other_credential: bool) {
+        self.rejected = None;
+        self.tried = true;
+        if self.failed.is_none() {
+            self.unbound.get_or_insert(failure);
+        }
+        if other_credential {
+            self.excluded.push(Excluded { id: bound.credential_id.clone(), for_good: false });
+        } else {
+            self.next_route();
+        }
+    }
+
+    /// An attempt with `bound` through `way` failed before anything went to the caller.
     pub(crate) fn attempt_failed(
         &mut self,
         failed: Failed,
         failure: Failure,
         bound: &Bound,
+        way: Way<'_>,
         refusal: Refusal,
     ) -> NextStep {
-        let refreshed = self.refreshed(&bound.credential_id);
-        let (attempts, repeated, reasoning_dropped) = (self.attempts, self.repeated, self.drop_reasoning);
-        let step = next_step(&failed, &Room { attempts, refreshed, repeated, reasoning_dropped });
+        let step = next_step(&failed, &self.room(bound, way));
+        self.repeated = match step {
+            NextStep::Repeat => true,
+            NextStep::NextCredential | NextStep::NextEgress => false,
+            NextStep::Refresh | NextStep::DropReasoning | NextStep::NextRoute | NextStep::Stop => self.repeated,
+        };
         match step {
             NextStep::Refresh => {
                 self.refreshed.push(bound.credential_id.clone());
                 self.rejected = Some(Rejected { credential_id: bound.credential_id.clone(), version: bound.version });
             }
-            NextStep::Repeat => self.repeated = true,
+            NextStep::Repeat => {}
+            NextStep::NextEgress => self.egresses.push(way.egress.to_owned()),
             NextStep::DropReasoning => self.drop_reasoning = true,
             NextStep::NextCredential => {
                 // A rejected token is no good anywhere; a limit may hold for one model only, and auth-svc knows which.
@@ -172,13 +222,49 @@ impl Plan {
         step
     }
 
+    fn room(&self, bound: &Bound, way: Way<'_>) -> Room {
+        Room {
+            attempts: self.attempts,
+            max_attempts: self.max_attempts,
+            refreshed: self.refreshed(&bound.credential_id),
+            repeated: self.repeated,
+            reasoning_dropped: self.drop_reasoning,
+            other_egress: way.others,
+        }
+    }
+
+    /// How long until the one limit that was met ends, where that is a moment, the upstream has said so itself, and there
+    /// was nothing else to try. Once in a call; the route may then be tried again.
+    pub(crate) fn wait_out(&mut self) -> Option<Duration> {
+        let (failure, refusal) = self.failed.as_ref()?;
+        let only = self.routes.len() == 1 && self.attempts == 1;
+        let headers = refusal.outcome.as_ref().map(|outcome| outcome.headers.as_slice()).unwrap_or_default();
+        let told = headers.iter().any(|header| header.name.starts_with("retry-after"));
+        if self.waited || !only || !told || !is_limit(failure) || self.attempts >= self.max_attempts {
+            return None;
+        }
+        let wait = Duration::try_from_secs_f64(waits(failure)?).ok().filter(|wait| *wait <= LONGEST_WAIT)?;
+        Some((self.failed_at + wait).saturating_duration_since(Instant::now()))
+    }
+
+    /// The limit has been waited out: it is no answer any more.
+    pub(crate) fn begin_again(&mut self) {
+        (self.waited, self.at, self.tried) = (true, 0, true);
+        self.excluded.clear();
+        self.limits.clear();
+        self.failed = None;
+    }
+
     fn next_route(&mut self) {
         self.at += 1;
+        self.repeated = false;
+        self.egresses.clear();
         self.tried = false;
         self.excluded.retain(|e| e.for_good);
     }
 
-    fn stop(&mut self) {
+    /// Nothing more is tried.
+    pub(crate) fn stop(&mut self) {
         self.at = self.routes.len();
     }
 
@@ -225,145 +311,4 @@ fn explains_rejection(reason: Reason) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::transport::v1::Sent;
-
-    use super::*;
-
-    fn route(model: &str) -> Route {
-        Route { model: model.into(), ..Route::default() }
-    }
-
-    fn bound(id: &str) -> Bound {
-        Bound { credential_id: id.into(), credential: id.into(), version: 1, ..Bound::default() }
-    }
-
-    fn failure(reason: Reason) -> Failure {
-        Failure::new(reason, service::UPSTREAM, "no")
-    }
-
-    fn fail(plan: &mut Plan, reason: Reason, status: u16, id: &str) -> NextStep {
-        fail_with(plan, failure(reason), status, id)
-    }
-
-    fn fail_with(plan: &mut Plan, failure: Failure, status: u16, id: &str) -> NextStep {
-        plan.begin();
-        let failed = Failed {
-            reason: failure.reason,
-            status: Some(status),
-            sent: Sent::Sent,
-            relayed: false,
-            failed_event: false,
-            reasoning_refused: false,
-        };
-        plan.attempt_failed(failed, failure, &bound(id), Refusal::default())
-    }
-
-    #[test]
-    fn without_fallbacks_the_failure_is_the_upstreams_own() {
-        let mut plan = Plan::new(vec![route("a")]);
-        assert_eq!(fail(&mut plan, Reason::UsageLimit, 429, "c1"), NextStep::NextCredential);
-        assert_eq!(plan.excluded(), ["c1"]);
-        plan.not_bound(failure(Reason::CredentialNotBound));
-        assert!(plan.route().is_none());
-        assert_eq!(plan.verdict().0.reason, Reason::UsageLimit);
-    }
-
-    fn limit(reason: Reason, seconds: f64) -> Failure {
-        Failure::new(reason, service::UPSTREAM, format!("ends in {seconds} s")).retry_after(seconds)
-    }
-
-    fn met(plan: &mut Plan, reason: Reason, seconds: f64, credential: &str) {
-        let _ = fail_with(plan, limit(reason, seconds), 429, credential);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn of_several_limits_the_answer_is_the_one_that_ends_first() {
-        for (first, second, untried, expected) in [
-            (20.0, 3600.0, None, (Reason::UsageLimit, 15.0, service::UPSTREAM)),
-            (3600.0, 20.0, None, (Reason::UsageLimit, 20.0, service::UPSTREAM)),
-            (3600.0, 1800.0, Some((Reason::UsageLimit, 7.0)), (Reason::UsageLimit, 7.0, service::AUTH)),
-            (3600.0, 1800.0, Some((Reason::RateLimited, 7.0)), (Reason::RateLimited, 7.0, service::AUTH)),
-            (
-                3600.0,
-                1800.0,
-                Some((Reason::IdentityUnavailable, 7.0)),
-                (Reason::IdentityUnavailable, 7.0, service::AUTH),
-            ),
-            // auth-svc tells of the limit that was met just now.
-            (3600.0, 1800.0, Some((Reason::UsageLimit, 1799.5)), (Reason::UsageLimit, 1800.0, service::UPSTREAM)),
-            (20.0, 3600.0, Some((Reason::CredentialNotBound, 1.0)), (Reason::UsageLimit, 15.0, service::UPSTREAM)),
-        ] {
-            let mut plan = Plan::new(vec![route("a")]);
-            met(&mut plan, Reason::UsageLimit, first, "c1");
-            tokio::time::advance(std::time::Duration::from_secs(5)).await;
-            met(&mut plan, Reason::UsageLimit, second, "c2");
-            if let Some((reason, seconds)) = untried {
-                plan.not_bound(Failure { service: service::AUTH.into(), ..limit(reason, seconds) });
-            }
-            let (told, _) = plan.verdict();
-            let told = (told.reason, told.retry_after_seconds.unwrap_or_default(), told.service.as_str());
-            assert_eq!(told, expected, "{first} {second} {untried:?}");
-        }
-    }
-
-    #[test]
-    fn a_limit_before_another_failure_is_not_the_answer() {
-        let mut plan = Plan::new(vec![route("a"), route("b")]);
-        met(&mut plan, Reason::UsageLimit, 20.0, "c1");
-        fail(&mut plan, Reason::UpstreamError, 500, "c2");
-        assert_eq!(plan.verdict().0.reason, Reason::UpstreamError);
-    }
-
-    #[test]
-    fn a_rejected_token_is_refreshed_once_and_then_left_for_good() {
-        let mut plan = Plan::new(vec![route("a"), route("b")]);
-        assert_eq!(fail(&mut plan, Reason::CredentialRejected, 401, "c1"), NextStep::Refresh);
-        assert_eq!(plan.rejected().map(|r| r.credential_id).as_deref(), Some("c1"));
-        assert_eq!(fail(&mut plan, Reason::CredentialRejected, 401, "c1"), NextStep::NextCredential);
-        assert!(plan.rejected().is_none() && plan.refreshed("c1"));
-        assert_eq!(fail(&mut plan, Reason::RateLimited, 429, "c2"), NextStep::NextCredential);
-        plan.not_bound(failure(Reason::CredentialNotBound));
-        assert_eq!(plan.route().map(|r| r.model.as_str()), Some("b"));
-        assert_eq!(plan.excluded(), ["c1"], "the limit of c2 may not hold for b");
-    }
-
-    #[test]
-    fn refused_reasoning_is_left_out_for_the_rest_of_the_call() {
-        let mut plan = Plan::new(vec![route("a"), route("b")]);
-        plan.begin();
-        let failed = Failed {
-            reason: Reason::RequestRejected,
-            status: Some(400),
-            sent: Sent::Sent,
-            relayed: false,
-            failed_event: false,
-            reasoning_refused: true,
-        };
-        let step = plan.attempt_failed(failed, failure(Reason::RequestRejected), &bound("c1"), Refusal::default());
-        assert_eq!((step, plan.drops_reasoning(), plan.excluded()), (NextStep::DropReasoning, true, vec![]));
-        assert_eq!(plan.route().map(|r| r.model.as_str()), Some("a"));
-        assert_eq!(fail(&mut plan, Reason::UpstreamError, 500, "c1"), NextStep::NextRoute);
-        assert!(plan.drops_reasoning(), "the fallback does not send it either");
-    }
-
-    #[test]
-    fn a_refused_refresh_explains_the_rejection() {
-        let mut plan = Plan::new(vec![route("a")]);
-        fail(&mut plan, Reason::CredentialRejected, 401, "c1");
-        plan.not_bound(failure(Reason::CredentialNeedsLogin));
-        assert_eq!(plan.verdict().0.reason, Reason::CredentialNeedsLogin);
-    }
-
-    #[test]
-    fn unbound_routes_are_told_by_the_first() {
-        let mut plan = Plan::new(vec![route("a"), route("b")]);
-        plan.not_bound(failure(Reason::UsageLimit));
-        assert!(plan.route().is_some());
-        plan.not_bound(failure(Reason::CredentialNotBound));
-        assert_eq!(plan.verdict().0.reason, Reason::UsageLimit);
-        let mut plan = Plan::new(vec![route("a"), route("b")]);
-        plan.not_bound(failure(Reason::StoreUnavailable));
-        assert!(plan.route().is_none(), "a failing store is not helped by a fallback");
-    }
-}
+mod tests;

@@ -93,6 +93,16 @@ impl Tracer {
         self.trace.attempts.push(attempt);
     }
 
+    /// Notes an egress that is not tried for now, once; without its name, that the rules allow none.
+    pub(crate) fn no_egress(&mut self, route: &Route, credential: &str, egress: Option<&str>, reason: Reason) {
+        let mut attempt = draft(route, Some(credential), egress);
+        attempt.result = AttemptResult::Skipped;
+        attempt.reason = Some(reason.as_str().to_owned());
+        if !self.trace.attempts.contains(&attempt) {
+            self.trace.attempts.push(attempt);
+        }
+    }
+
     /// An attempt begins.
     pub(crate) fn begin(&mut self, route: &Route, credential: &str, egress: &str) {
         let attempt = draft(route, Some(credential), Some(egress));
@@ -199,8 +209,5 @@ fn fill(attempt: &mut Attempt, outcome: &Outcome) {
     attempt.ray_id.clone_from(&outcome.ray_id);
     if !outcome.url.is_empty() {
         attempt.url.clone_from(&outcome.url);
-    }
-    if !outcome.egress.is_empty() {
-        attempt.egress = Some(outcome.egress.clone());
     }
 }

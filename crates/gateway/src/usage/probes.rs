@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use domain::{Failure, Reason, service};
 use futures_util::{StreamExt, stream};
-use proto::auth::v1::{CredentialUsage, ReportUsageRequest, UsageProbe};
+use proto::auth::v1::{Bound, CredentialUsage, ReportUsageRequest, UsageProbe};
+use proto::router::v1::Route;
 use proto::transport::v1::{FetchUsageRequest, FetchUsageResponse};
 use service_kit::failure_to_proto;
 use tracing::Instrument;
 
 use crate::core::Core;
+use crate::egress::{Wish, would_choose};
 use crate::usage::OLD_PEER_PAUSE;
 
 /// Soonest time to ask again, whatever auth-svc says.
@@ -85,7 +87,7 @@ async fn make(core: &Core, probe: UsageProbe) {
 
 async fn made(core: &Core, probe: UsageProbe) {
     let UsageProbe { credential_id, credential, target, call_id, sealed } = probe;
-    let fetched = match core.links.egress() {
+    let fetched = match core.links.egress(way_out(core, &target)) {
         Some(egress) => egress.fetch_usage(FetchUsageRequest { call_id, target, credential: sealed }).await.result,
         None => Err(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")),
     };
@@ -98,6 +100,13 @@ async fn made(core: &Core, probe: UsageProbe) {
         tracing::debug!(credential, reason = failure.reason, "a usage request brought nothing");
     }
     report(core, usage, &credential).await;
+}
+
+/// The first egress that calls to the target may use now, else the first one.
+fn way_out(core: &Core, target: &str) -> usize {
+    let route = Route { target: target.to_owned(), ..Route::default() };
+    let wish = Wish { route: &route, bound: &Bound::default(), session: "", excluded: &[] };
+    would_choose(&core.health, core.links.known(), wish).unwrap_or_default()
 }
 
 /// What a request brought, for auth-svc.

@@ -137,7 +137,7 @@ async fn rule_seven() {
         (fails(Reason::EgressUnreachable, Sent::Sent), 502, 1),
         (fails(Reason::StreamCut, Sent::Sent), 502, 1),
         (vec![Step::Head, chunk(": nothing\n\n", false), Step::Break], 503, 1),
-        (vec![Step::Refuse(Failure::new(Reason::SealRefused, service::TRANSPORT, "a stale seal"))], 500, 1),
+        (vec![Step::Refuse(Failure::new(Reason::SealRefused, service::TRANSPORT, "a stale seal"))], 400, 1),
     ] {
         let name = format!("{script:?}");
         let world = with_fallback(vec![script]).await;
@@ -224,7 +224,12 @@ async fn a_report_is_repeated_until_it_is_heard() {
 
 #[tokio::test]
 async fn grpc_failures_carry_reason_and_trace() {
-    let world = World::new(vec![refuses(Reason::UsageLimit, 429), refuses(Reason::UpstreamOverloaded, 503)]).await;
+    let world = World::new(vec![
+        refuses(Reason::UsageLimit, 429),
+        refuses(Reason::UpstreamOverloaded, 503),
+        refuses(Reason::UpstreamOverloaded, 503),
+    ])
+    .await;
     let mut client = world.agent().await;
     let ask = CompleteRequest { message: "Hi".into(), model: "codex/gpt-5.5".into(), ..CompleteRequest::default() };
     let status = client.complete(ask).await.unwrap_err();

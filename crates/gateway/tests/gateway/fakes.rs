@@ -13,7 +13,7 @@ use proto::auth::v1::{
     ClaimProbesResponse, ReportOutcomeRequest, ReportOutcomeResponse, ReportUsageRequest, ReportUsageResponse,
     VerifyKeyRequest, VerifyKeyResponse, Wanted,
 };
-use proto::common::v1::QuotaWindow;
+use proto::common::v1::{EgressRule, QuotaWindow};
 use proto::router::v1::router_service_server::RouterService;
 use proto::router::v1::{
     Agent, ExplainRequest, ExplainResponse, ListModelsRequest, ListModelsResponse, Model, ReloadRequest,
@@ -22,13 +22,13 @@ use proto::router::v1::{
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::transport_service_server::TransportService;
 use proto::transport::v1::{
-    Chunk, FetchUsageRequest, FetchUsageResponse, Head, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
-    SealedCredential,
+    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, Head, ProbeRequest, ProbeResponse,
+    RespondRequest, RespondResponse, SealedCredential,
 };
 use service_kit::{candidate_to_proto, failure_to_proto, status_from_failure};
 use tonic::{Request, Response, Status};
 
-use crate::script::{Step, URL, answers, header, success};
+use crate::script::{Step, URL, answers, header, success, told};
 
 /// Key of agent "main".
 pub(crate) const KEY: &str = "sbk_main";
@@ -146,6 +146,8 @@ pub(crate) struct FakeAuth {
     /// Usage requests that are due: one answer each; without one, none are.
     pub(crate) due: Mutex<VecDeque<ClaimProbesResponse>>,
     pub(crate) claims: AtomicUsize,
+    /// The rule of every credential.
+    pub(crate) egress: Mutex<Option<EgressRule>>,
     /// True for an auth-svc that does not know of usage.
     pub(crate) old: AtomicBool,
 }
@@ -162,6 +164,7 @@ impl FakeAuth {
             version: c.version,
             expires_at: Some(2e9),
             refreshed: false,
+            egress: self.egress.lock().unwrap().clone(),
         });
         let candidate = |c: &Credential| Candidate {
             credential: c.label.into(),
@@ -280,6 +283,8 @@ impl BindingService for FakeAuth {
 #[derive(Default)]
 pub(crate) struct FakeTransport {
     pub(crate) scripts: Mutex<VecDeque<Vec<Step>>>,
+    /// What is played once the scripts are over, instead of a whole answer.
+    pub(crate) always: Mutex<Option<Vec<Step>>>,
     pub(crate) requests: Mutex<Vec<RespondRequest>>,
     /// True once a stream was dropped before its end.
     pub(crate) dropped: Arc<AtomicBool>,
@@ -289,6 +294,10 @@ pub(crate) struct FakeTransport {
     pub(crate) asked: Mutex<Vec<FetchUsageRequest>>,
     /// Their answers; without one, an empty one.
     pub(crate) usage: Mutex<VecDeque<FetchUsageResponse>>,
+    /// Questions for models.
+    pub(crate) listings: Mutex<Vec<FetchModelsRequest>>,
+    /// Their answers; without one, that of an earlier version.
+    pub(crate) models: Mutex<VecDeque<FetchModelsResponse>>,
 }
 
 struct NoteDrop(Arc<AtomicBool>, bool);
@@ -306,8 +315,14 @@ impl TransportService for FakeTransport {
     type RespondStream = Pin<Box<dyn Stream<Item = Result<RespondResponse, Status>> + Send>>;
 
     async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<Self::RespondStream>, Status> {
-        self.requests.lock().unwrap().push(request.into_inner());
-        let steps = self.scripts.lock().unwrap().pop_front().unwrap_or_else(|| answers(crate::script::FULL));
+        let request = request.into_inner();
+        let limited = String::from_utf8_lossy(&request.body).contains("max_output_tokens");
+        let mut fields = vec!["temperature".to_owned()];
+        fields.extend(limited.then(|| "max_output_tokens".to_owned()));
+        self.requests.lock().unwrap().push(request);
+        let steps = self.scripts.lock().unwrap().pop_front();
+        let steps =
+            steps.or_else(|| self.always.lock().unwrap().clone()).unwrap_or_else(|| answers(crate::script::FULL));
         if let Some(Step::Refuse(failure)) = steps.first() {
             return Err(status_from_failure(failure));
         }
@@ -325,10 +340,10 @@ impl TransportService for FakeTransport {
                             header("openai-model", "gpt-5.5"),
                             header("x-codex-plan-type", "plus"),
                         ],
-                        dropped: vec!["temperature".into()],
+                        dropped: fields.clone(),
                         quota: quota.clone(),
                     }),
-                    Step::Chunk(data, content) => Message::Chunk(Chunk { data, content }),
+                    Step::Chunk(data, content) => Message::Chunk(told(data, content)),
                     Step::Outcome(outcome) => Message::Outcome(*outcome),
                     Step::Pause(time) => {
                         tokio::time::sleep(time).await;
@@ -347,6 +362,15 @@ impl TransportService for FakeTransport {
         self.asked.lock().unwrap().push(request.into_inner());
         let empty = || FetchUsageResponse { outcome: Some(success()), ..FetchUsageResponse::default() };
         Ok(Response::new(self.usage.lock().unwrap().pop_front().unwrap_or_else(empty)))
+    }
+
+    async fn fetch_models(
+        &self,
+        request: Request<FetchModelsRequest>,
+    ) -> Result<Response<FetchModelsResponse>, Status> {
+        self.listings.lock().unwrap().push(request.into_inner());
+        let next = self.models.lock().unwrap().pop_front();
+        next.map(Response::new).ok_or_else(|| Status::unimplemented("an earlier version"))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 
+use domain::Reason;
+use proto::transport::v1::{FetchModelsResponse, Resource, Sent, UpstreamModel};
 use reqwest::Method;
 use serde_json::Value;
 
+use crate::script::{Step, chunk, failed, refuses, success};
 use crate::world::{World, body};
 
 #[tokio::test]
@@ -48,6 +51,36 @@ async fn a_websocket_is_sent_to_http() {
         let error: Value = response.json().await.unwrap();
         assert!(error["error"]["next_step"].as_str().unwrap().contains("POST"));
     }
+}
+
+#[tokio::test]
+async fn a_compaction_passes_both_ways_as_it_is() {
+    let parts = ["{\"output\": [1.50,", "\n :\"x\"] }"];
+    let answer = || vec![Step::Head, chunk(parts[0], true), chunk(parts[1], true), Step::Outcome(Box::new(success()))];
+    let cut = Step::Outcome(Box::new(failed(Reason::StreamCut, Some(200), Sent::Sent)));
+    let scripts =
+        vec![answer(), answer(), refuses(Reason::RateLimited, 429), vec![Step::Head, chunk(parts[0], true), cut]];
+    let world = World::new(scripts).await;
+    let asked = "{\"model\": \"codex/gpt-5.5\", \"input\": [], \"x\": 1.50}";
+    for path in ["/v1/responses/compact", "/backend-api/codex/responses/compact"] {
+        let response = world.http("POST", path).body(asked).send().await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), response.headers()["content-type"].to_str().unwrap()),
+            (200, "application/json")
+        );
+        assert!(response.headers().contains_key("x-switchboard-call-id"));
+        assert_eq!(response.text().await.unwrap(), parts.concat());
+        let request = world.transport.requests.lock().unwrap().pop().unwrap();
+        assert_eq!((request.resource(), request.body.as_ref()), (Resource::Compact, asked.as_bytes()));
+    }
+    let limited = world.http("POST", "/v1/responses/compact").body(asked).send().await.unwrap();
+    assert_eq!(limited.status(), 429);
+    let cut = world.http("POST", "/v1/responses/compact").body(asked).send().await.unwrap();
+    assert_eq!(cut.status(), 502, "half a document is none");
+    assert_eq!(cut.json::<Value>().await.unwrap()["error"]["reason"], "STREAM_CUT");
+    let streamed = world.http("POST", "/v1/responses/compact").json(&body(true)).send().await.unwrap();
+    assert_eq!(streamed.status(), 400);
+    assert_eq!(streamed.json::<Value>().await.unwrap()["error"]["param"], "stream");
 }
 
 #[tokio::test]
@@ -112,6 +145,29 @@ async fn models_have_openais_shape() {
     assert_eq!(one["id"], "openai-codex/gpt-5.5");
     let stranger = reqwest::Client::new().request(Method::GET, format!("{}/v1/models", world.url)).send().await;
     assert_eq!(stranger.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn models_of_the_upstream_join_the_list_and_the_configurations_word_counts() {
+    let world = World::new(vec![]).await;
+    let model =
+        |id: &str, window| UpstreamModel { id: id.into(), context_window: Some(window), ..UpstreamModel::default() };
+    let models = vec![model("gpt-5.5", 1), model("gpt-6", 2)];
+    let outcome = Some(success());
+    world.transport.models.lock().unwrap().push_back(FetchModelsResponse { outcome, models, ..Default::default() });
+    for _ in 0..2 {
+        let list: Value = world.http("GET", "/v1/models").send().await.unwrap().json().await.unwrap();
+        let of = |id: &str| list["data"].as_array().unwrap().iter().find(|model| model["id"] == id).cloned().unwrap();
+        let (known, new) = (of("openai-codex/gpt-5.5"), of("openai-codex/gpt-6"));
+        assert_eq!((&known["name"], &known["bound"]), (&"GPT-5.5".into(), &true.into()), "{list}");
+        assert_eq!(known["context_window"], 1, "what the table does not say: {list}");
+        assert_eq!((&new["context_window"], &new["tags"]), (&2.into(), &serde_json::json!(["upstream"])), "{list}");
+        assert_eq!(
+            (&new["owned_by"], &new["bound"], &list["models"]),
+            (&"openai-codex".into(), &true.into(), &serde_json::json!([]))
+        );
+    }
+    assert_eq!(world.transport.listings.lock().unwrap().len(), 1, "a list is good for a while");
 }
 
 #[tokio::test]

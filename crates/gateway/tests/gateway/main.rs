@@ -4,6 +4,8 @@
 
 mod access;
 mod calls;
+mod chat;
+mod egresses;
 mod failover;
 mod fakes;
 mod http_face;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::sse::{Splitter, is_lifecycle};
 use domain::{Failure, Reason, service};
 use proto::common::v1::{Header, Usage};
-use proto::transport::v1::{Outcome, Sent, Timings};
+use proto::transport::v1::{Chunk, Outcome, Sent, Terminal, TerminalKind, Timings};
 use service_kit::failure_to_proto;
 
 pub(crate) const URL: &str = "https://chatgpt.com/backend-api/codex/responses";
@@ -35,6 +36,44 @@ pub(crate) enum Step {
 
 pub(crate) fn chunk(text: &str, content: bool) -> Step {
     Step::Chunk(Bytes::from(text.to_owned()), content)
+}
+
+/// A chunk with what transport-svc tells of it.
+pub(crate) fn told(data: Bytes, content: bool) -> Chunk {
+    let piece = Splitter::default().push(data.clone()).unwrap_or_default();
+    let mut chunk = Chunk { data, content, ..Chunk::default() };
+    let (mut failures, mut others) = (0, 0);
+    for event in &piece.events {
+        let json: serde_json::Value = serde_json::from_slice(&event.data).unwrap_or_default();
+        let response = &json["response"];
+        let kind = match event.kind().as_str() {
+            "response.completed" => Some(TerminalKind::Completed),
+            "response.incomplete" => Some(TerminalKind::Incomplete),
+            "response.failed" => Some(TerminalKind::Failed),
+            _ => None,
+        };
+        let count = |pointer: &str| response["usage"].pointer(pointer).and_then(|n| n.as_i64()).unwrap_or_default();
+        chunk.terminal = chunk.terminal.or(kind.map(|kind| Terminal {
+            kind: kind.into(),
+            usage: response["usage"].is_object().then(|| Usage {
+                input_tokens: count("/input_tokens") as i32,
+                cached_input_tokens: count("/input_tokens_details/cached_tokens") as i32,
+                output_tokens: count("/output_tokens") as i32,
+                reasoning_tokens: count("/output_tokens_details/reasoning_tokens") as i32,
+            }),
+            incomplete_reason: response["incomplete_details"]["reason"].as_str().map(str::to_owned),
+        }));
+        if event.kind() == "response.created" {
+            chunk.response_id = response["id"].as_str().map(str::to_owned);
+        }
+        match event.kind().as_str() {
+            "response.failed" | "error" => failures += 1,
+            kind if is_lifecycle(kind) => {}
+            _ => others += 1,
+        }
+    }
+    chunk.only_failure = failures > 0 && others == 0;
+    chunk
 }
 
 pub(crate) fn header(name: &str, value: &str) -> Header {

@@ -1,6 +1,5 @@
 //! A gateway on real sockets between fake peers, and clients of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,10 @@ use crate::script::Step;
 pub(crate) struct World {
     pub(crate) router: Arc<FakeRouter>,
     pub(crate) auth: Arc<FakeAuth>,
+    /// The first egress.
     pub(crate) transport: Arc<FakeTransport>,
+    /// All of them.
+    pub(crate) transports: Vec<Arc<FakeTransport>>,
     pub(crate) gateway: GatewayService,
     pub(crate) url: String,
     shutdown: CancellationToken,
@@ -58,25 +60,38 @@ impl World {
     }
 
     pub(crate) async fn with(credentials: Vec<Credential>, scripts: Vec<Vec<Step>>) -> Self {
+        let world = Self::spread(&[("local", &[])], |_| {}).await;
+        *world.auth.credentials.lock().unwrap() = credentials;
+        world.transport.scripts.lock().unwrap().extend(scripts);
+        world
+    }
+
+    /// With these egresses and their labels, the first of which is `transport`, and one credential "main".
+    pub(crate) async fn spread(egresses: &[(&str, &[&str])], configure: impl FnOnce(&mut config::Gateway)) -> Self {
         let (router, auth) = (Arc::new(FakeRouter::default()), Arc::new(FakeAuth::default()));
-        let transport = Arc::new(FakeTransport::default());
-        *auth.credentials.lock().unwrap() = credentials;
-        transport.scripts.lock().unwrap().extend(scripts);
+        *auth.credentials.lock().unwrap() = vec![Credential::new("main", "openai-codex")];
+        let transports: Vec<Arc<FakeTransport>> = egresses.iter().map(|_| Arc::default()).collect();
         let peer = |name, mounted: Mounted| {
             PeerChannel::in_process(name, mounted.layered(ServiceLayers::trusted(name)).router())
         };
-        let transport_server =
-            TransportServiceServer::from_arc(Arc::clone(&transport)).max_decoding_message_size(80 << 20);
+        let served = |transport: &Arc<FakeTransport>| {
+            let server = TransportServiceServer::from_arc(Arc::clone(transport)).max_decoding_message_size(80 << 20);
+            peer("transport-svc", Mounted::new().add(server))
+        };
+        let named = egresses.iter().zip(&transports).map(|((name, _), t)| ((*name).to_owned(), served(t)));
         let peers = Peers {
             router: peer("router-svc", Mounted::new().add(RouterServiceServer::from_arc(Arc::clone(&router)))),
             auth: peer("auth-svc", Mounted::new().add(BindingServiceServer::from_arc(Arc::clone(&auth)))),
-            transports: BTreeMap::from([(
-                "local".to_owned(),
-                peer("transport-svc", Mounted::new().add(transport_server)),
-            )]),
+            transports: named.collect(),
         };
         let mut config = Config::default();
         config.gateway.max_body_bytes = 100_000;
+        for (name, labels) in egresses {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            let egress = config::Egress { labels, ..config::Egress::default() };
+            config.gateway.transports.insert((*name).to_owned(), egress);
+        }
+        configure(&mut config.gateway);
         let gateway = build(&config, peers, Clock::system()).unwrap();
         let shutdown = CancellationToken::new();
         let bound = Bound::bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
@@ -84,7 +99,7 @@ impl World {
         let app = gateway.mounted().listenable().await.unwrap();
         let options = ServeOptions { drain: Duration::from_secs(1), tls: None };
         TaskTracker::new().spawn(serve(app, bound, options, shutdown.clone()));
-        Self { router, auth, transport, gateway, url, shutdown }
+        Self { router, auth, transport: Arc::clone(&transports[0]), transports, gateway, url, shutdown }
     }
 
     /// Asks the gateway to stop; its calls get a second.

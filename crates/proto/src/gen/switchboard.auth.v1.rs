@@ -435,6 +435,9 @@ pub struct Bound {
     /// True if this bind refreshed the token or waited for a refresh.
     #[prost(bool, tag = "5")]
     pub refreshed: bool,
+    /// Egresses that may make calls with it, beside the route's own rule; absent allows all.
+    #[prost(message, optional, tag = "6")]
+    pub egress: ::core::option::Option<super::super::common::v1::EgressRule>,
 }
 /// A question about a binding.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

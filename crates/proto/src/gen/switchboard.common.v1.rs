@@ -182,6 +182,16 @@ pub struct Header {
     #[prost(string, tag = "2")]
     pub value: ::prost::alloc::string::String,
 }
+/// Which egresses may make a request, by egress name or label.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EgressRule {
+    /// Only egresses with one of these; empty allows all.
+    #[prost(string, repeated, tag = "1")]
+    pub require: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Those with one of these first, in this order; the others after them.
+    #[prost(string, repeated, tag = "2")]
+    pub prefer: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// How much of one window of a limit is used, as the upstream tells it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct QuotaWindow {

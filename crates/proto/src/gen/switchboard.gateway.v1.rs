@@ -166,6 +166,12 @@ pub struct CallMeta {
     /// Request fields that a rule of the target dropped.
     #[prost(string, repeated, tag = "4")]
     pub dropped: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "completed", or "incomplete" where the answer stops at a limit; absent where the upstream did not end it.
+    #[prost(string, optional, tag = "5")]
+    pub finish: ::core::option::Option<::prost::alloc::string::String>,
+    /// Why it is incomplete, e.g. "max_output_tokens".
+    #[prost(string, optional, tag = "6")]
+    pub incomplete_reason: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Whose models.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -180,6 +186,28 @@ pub struct ListModelsResponse {
     /// Sorted by name.
     #[prost(message, repeated, tag = "1")]
     pub models: ::prost::alloc::vec::Vec<Model>,
+    /// What upstreams list for the credentials that calls would be bound to.
+    #[prost(message, repeated, tag = "2")]
+    pub catalogues: ::prost::alloc::vec::Vec<Catalogue>,
+}
+/// What an upstream lists for one credential.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Catalogue {
+    /// Provider.
+    #[prost(string, tag = "1")]
+    pub provider: ::prost::alloc::string::String,
+    /// Label of the credential.
+    #[prost(string, tag = "2")]
+    pub credential: ::prost::alloc::string::String,
+    /// How many models it lists.
+    #[prost(int32, tag = "3")]
+    pub models: i32,
+    /// Unix seconds at which the list was last known to be right; absent until it has been read.
+    #[prost(double, optional, tag = "4")]
+    pub fetched_at: ::core::option::Option<f64>,
+    /// Why it could not be read since; the last good one is used.
+    #[prost(message, optional, tag = "5")]
+    pub failure: ::core::option::Option<super::super::common::v1::Failure>,
 }
 /// One model.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -208,7 +236,7 @@ pub struct Model {
     /// Why it would not.
     #[prost(string, optional, tag = "8")]
     pub reason: ::core::option::Option<::prost::alloc::string::String>,
-    /// "default", "fallback", "configured".
+    /// "default", "fallback", "configured"; "upstream" for one that only the upstream lists.
     #[prost(string, repeated, tag = "9")]
     pub tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
@@ -249,6 +277,37 @@ pub struct GetStatusResponse {
     /// Every agent and model in use.
     #[prost(message, repeated, tag = "8")]
     pub routes: ::prost::alloc::vec::Vec<RouteStatus>,
+    /// Every egress and target that calls have used, and how they fared.
+    #[prost(message, repeated, tag = "9")]
+    pub egresses: ::prost::alloc::vec::Vec<EgressStatus>,
+}
+/// An egress, as calls to one target have found it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EgressStatus {
+    /// Name of the egress.
+    #[prost(string, tag = "1")]
+    pub egress: ::prost::alloc::string::String,
+    /// Its labels.
+    #[prost(string, repeated, tag = "2")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Target id; empty for an egress that no call has used yet.
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
+    /// "closed": calls go through; "open": none is sent until `retry_at`; "half-open": one is sent to see.
+    #[prost(string, tag = "4")]
+    pub circuit: ::prost::alloc::string::String,
+    /// The last failure's reason, where the circuit is not closed.
+    #[prost(string, optional, tag = "5")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+    /// The same for a person.
+    #[prost(string, optional, tag = "6")]
+    pub message: ::core::option::Option<::prost::alloc::string::String>,
+    /// Unix seconds at which the next call is let through to see.
+    #[prost(double, optional, tag = "7")]
+    pub retry_at: ::core::option::Option<f64>,
+    /// Failures in a row.
+    #[prost(int32, tag = "8")]
+    pub failures: i32,
 }
 /// A subscription provider.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

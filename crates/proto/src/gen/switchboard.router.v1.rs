@@ -52,6 +52,9 @@ pub struct Route {
     /// The rule that led here, e.g. "alias codex -> openai-codex".
     #[prost(string, tag = "9")]
     pub rule: ::prost::alloc::string::String,
+    /// Egresses that may make its calls; absent allows all.
+    #[prost(message, optional, tag = "10")]
+    pub egress: ::core::option::Option<super::super::common::v1::EgressRule>,
 }
 /// What is to be explained.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

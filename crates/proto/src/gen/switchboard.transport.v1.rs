@@ -106,6 +106,28 @@ pub struct Chunk {
     /// False while nothing but lifecycle events (response.created, response.in_progress) has been seen.
     #[prost(bool, tag = "2")]
     pub content: bool,
+    /// Id of the upstream's response object, in the chunk that tells it first.
+    #[prost(string, optional, tag = "3")]
+    pub response_id: ::core::option::Option<::prost::alloc::string::String>,
+    /// The event that ends the response, in the chunk that holds it.
+    #[prost(message, optional, tag = "4")]
+    pub terminal: ::core::option::Option<Terminal>,
+    /// True if the chunk holds a failure, beside lifecycle events at most: nothing of an answer.
+    #[prost(bool, tag = "5")]
+    pub only_failure: bool,
+}
+/// The event that ends a response.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Terminal {
+    /// Which.
+    #[prost(enumeration = "TerminalKind", tag = "1")]
+    pub kind: i32,
+    /// Tokens.
+    #[prost(message, optional, tag = "2")]
+    pub usage: ::core::option::Option<super::super::common::v1::Usage>,
+    /// Why it is incomplete, e.g. "max_output_tokens" (TERMINAL_KIND_INCOMPLETE).
+    #[prost(string, optional, tag = "3")]
+    pub incomplete_reason: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// How the upstream request ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -233,6 +255,57 @@ pub struct FetchUsageResponse {
     #[prost(bool, optional, tag = "4")]
     pub allowed: ::core::option::Option<bool>,
 }
+/// A question about the models there are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchModelsRequest {
+    /// Id that the seal names.
+    #[prost(string, tag = "1")]
+    pub call_id: ::prost::alloc::string::String,
+    /// Target id.
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    /// The credential, sealed as for a call.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<SealedCredential>,
+    /// ETag of the list that is known already.
+    #[prost(string, optional, tag = "4")]
+    pub etag: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Its answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FetchModelsResponse {
+    /// How the request ended; a failure has the very reason a call would get.
+    #[prost(message, optional, tag = "1")]
+    pub outcome: ::core::option::Option<Outcome>,
+    /// The models that people are meant to choose from.
+    #[prost(message, repeated, tag = "2")]
+    pub models: ::prost::alloc::vec::Vec<UpstreamModel>,
+    /// ETag of the list.
+    #[prost(string, optional, tag = "3")]
+    pub etag: ::core::option::Option<::prost::alloc::string::String>,
+    /// True if the list is the one that was known: `models` is empty then.
+    #[prost(bool, tag = "4")]
+    pub unchanged: bool,
+}
+/// A model as its upstream lists it; what is not told is absent.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpstreamModel {
+    /// Name, without provider.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Display name.
+    #[prost(string, optional, tag = "2")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    /// Context window in tokens.
+    #[prost(int32, optional, tag = "3")]
+    pub context_window: ::core::option::Option<i32>,
+    /// Most output tokens.
+    #[prost(int32, optional, tag = "4")]
+    pub max_output_tokens: ::core::option::Option<i32>,
+    /// "text", "image".
+    #[prost(string, repeated, tag = "5")]
+    pub input: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Which resource below the target's base URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -241,6 +314,8 @@ pub enum Resource {
     Unspecified = 0,
     /// POST {base}/responses.
     Responses = 1,
+    /// POST {base}/responses/compact: unary, JSON in and out; its body comes as chunks, too.
+    Compact = 2,
 }
 impl Resource {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -251,6 +326,7 @@ impl Resource {
         match self {
             Self::Unspecified => "RESOURCE_UNSPECIFIED",
             Self::Responses => "RESOURCE_RESPONSES",
+            Self::Compact => "RESOURCE_COMPACT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -258,6 +334,44 @@ impl Resource {
         match value {
             "RESOURCE_UNSPECIFIED" => Some(Self::Unspecified),
             "RESOURCE_RESPONSES" => Some(Self::Responses),
+            "RESOURCE_COMPACT" => Some(Self::Compact),
+            _ => None,
+        }
+    }
+}
+/// How a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum TerminalKind {
+    /// Unknown.
+    Unspecified = 0,
+    /// response.completed (or response.done): the answer is whole.
+    Completed = 1,
+    /// response.incomplete: it stops at a limit.
+    Incomplete = 2,
+    /// response.failed.
+    Failed = 3,
+}
+impl TerminalKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "TERMINAL_KIND_UNSPECIFIED",
+            Self::Completed => "TERMINAL_KIND_COMPLETED",
+            Self::Incomplete => "TERMINAL_KIND_INCOMPLETE",
+            Self::Failed => "TERMINAL_KIND_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "TERMINAL_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "TERMINAL_KIND_COMPLETED" => Some(Self::Completed),
+            "TERMINAL_KIND_INCOMPLETE" => Some(Self::Incomplete),
+            "TERMINAL_KIND_FAILED" => Some(Self::Failed),
             _ => None,
         }
     }
@@ -477,6 +591,37 @@ pub mod transport_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The models that the upstream lists for this credential: GET {base}/models. Errors: UNSUPPORTED where the list is of
+        /// more than what answers calls (the platform API).
+        pub async fn fetch_models(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FetchModelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchModelsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/switchboard.transport.v1.TransportService/FetchModels",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "switchboard.transport.v1.TransportService",
+                        "FetchModels",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -516,6 +661,15 @@ pub mod transport_service_server {
             request: tonic::Request<super::FetchUsageRequest>,
         ) -> std::result::Result<
             tonic::Response<super::FetchUsageResponse>,
+            tonic::Status,
+        >;
+        /// The models that the upstream lists for this credential: GET {base}/models. Errors: UNSUPPORTED where the list is of
+        /// more than what answers calls (the platform API).
+        async fn fetch_models(
+            &self,
+            request: tonic::Request<super::FetchModelsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::FetchModelsResponse>,
             tonic::Status,
         >;
     }
@@ -716,6 +870,51 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchUsageSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/switchboard.transport.v1.TransportService/FetchModels" => {
+                    #[allow(non_camel_case_types)]
+                    struct FetchModelsSvc<T: TransportService>(pub Arc<T>);
+                    impl<
+                        T: TransportService,
+                    > tonic::server::UnaryService<super::FetchModelsRequest>
+                    for FetchModelsSvc<T> {
+                        type Response = super::FetchModelsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchModelsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TransportService>::fetch_models(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FetchModelsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

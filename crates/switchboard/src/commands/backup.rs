@@ -1,6 +1,6 @@
 //! `backup FILE`: the service encrypts, this command writes the file, whole or not at all.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use domain::service::{AUTH, CLI};
@@ -16,19 +16,22 @@ use crate::args::{BackupArgs, Cli};
 use crate::control::Auth;
 use crate::output::{Failed, print_json, print_line};
 use crate::passphrase::passphrase;
+use crate::replace_file::writable;
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs) -> Result<(), Failed> {
     let file = &args.file;
     // Before anybody is asked for anything.
     let there = file.symlink_metadata().is_ok();
     if there && !args.force {
-        return Err(Failed::Message(format!(
-            "{} exists; name another file, or replace it with --force",
-            file.display()
-        )));
+        let message = format!("{} exists", file.display());
+        return Err(Failed::because(Reason::RequestInvalid, message, "name another file, or replace it with --force"));
     }
     if there && !file.is_file() {
-        return Err(Failed::Message(format!("{} is not a file", file.display())));
+        return Err(Failed::because(
+            Reason::RequestInvalid,
+            format!("{} is not a file", file.display()),
+            "name a file",
+        ));
     }
     let passphrase = passphrase(&args.passphrase, true)?;
     let auth = Auth::open(cli, false).await?;
@@ -47,8 +50,15 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs) -> Result<(), Failed> {
 async fn write(channel: PeerChannel, file: &Path, passphrase: &SecretString) -> Result<u64, Failed> {
     let failed = |error: std::io::Error| {
         let message = format!("backup {} cannot be written: {}", file.display(), unwritten(file, &error));
-        let next = "no backup was made, and nothing else was changed: make room there, or name a file elsewhere";
-        Failed::from(Failure::new(Reason::StoreUnavailable, CLI, message).next_step(next))
+        let next = format!("no backup was made, and nothing else was changed: {}", writable(&error));
+        match error.kind() {
+            // Only room comes by itself.
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                Failed::from(Failure::new(Reason::StoreUnavailable, CLI, message).next_step(next))
+            }
+            ErrorKind::NotFound => Failed::because(Reason::NotFound, message, next),
+            _ => Failed::because(Reason::StoreUnavailable, message, next),
+        }
     };
     let mut out = Replacement::of(file).map_err(failed)?;
     let request = BackupRequest { passphrase: passphrase.expose_secret().to_owned() };

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use domain::Reason;
 use domain::service::GATEWAY;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{CompleteRequest, CompleteResponse};
@@ -63,12 +64,13 @@ fn message(args: &CallArgs) -> Result<String, Failed> {
     let mut text = args.message.clone();
     if text == "-" {
         text.clear();
-        std::io::stdin()
-            .read_to_string(&mut text)
-            .map_err(|e| Failed::Message(format!("standard input cannot be read as text: {e}")))?;
+        std::io::stdin().read_to_string(&mut text).map_err(|e| {
+            let message = format!("standard input cannot be read as text: {e}");
+            Failed::because(Reason::RequestInvalid, message, "hand over UTF-8 text")
+        })?;
     }
     if text.trim().is_empty() {
-        return Err(Failed::Usage("the message is empty: say something with --message".to_owned()));
+        return Err(Failed::usage("the message is empty", "say something with --message"));
     }
     Ok(text)
 }

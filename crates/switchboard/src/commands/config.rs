@@ -1,21 +1,24 @@
 //! `config check` and `config show`: what is in force, and where each value comes from. Needs no server.
 
+use domain::Reason;
+use domain::service::CLI;
 use serde_json::json;
 use service_kit::startup::StartError;
 
 use crate::args::{Cli, ConfigAction, ConfigArgs};
 use crate::control::places;
-use crate::output::{Failed, eprint_line, print_json, print_line, print_text};
+use crate::output::{Failed, print_json, print_line, print_text};
 
 pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
     let options = places(cli)?.load_options(Vec::new())?;
     let loaded = match config::load(&options) {
         Ok(loaded) => loaded,
         Err(error) if cli.json => {
-            print_json(&json!({ "status": "error", "problems": error.problems }));
+            let problems = error.problems.clone();
             let start = StartError::from(error);
-            eprint_line(&format!("error: {start}"));
-            return Err(Failed::Printed(start.exit_code()));
+            let code = start.exit_code();
+            print_json(&json!({ "status": "error", "error": start.into_failure(CLI), "problems": problems }));
+            return Err(Failed::Printed(code));
         }
         Err(error) => return Err(StartError::from(error).into()),
     };
@@ -30,7 +33,8 @@ pub(crate) fn run(cli: &Cli, args: &ConfigArgs) -> Result<(), Failed> {
             }
         }
         ConfigAction::Show if cli.json => {
-            let config = serde_json::to_value(&loaded.config).map_err(|e| Failed::Message(e.to_string()))?;
+            let config = serde_json::to_value(&loaded.config)
+                .map_err(|e| Failed::because(Reason::Internal, e.to_string(), Reason::Internal.row().next_step))?;
             print_json(&redacted(config));
         }
         ConfigAction::Show => print_text(&config::show(&loaded)),

@@ -1,5 +1,6 @@
 //! `credentials list|show|refresh|remove|order|confirm|rekey`. Never prints a token: the service never sends one.
 
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
@@ -13,7 +14,7 @@ use service_kit::{PeerChannel, failure_from_proto};
 use super::quota;
 use crate::args::{Cli, CredentialsAction, CredentialsArgs};
 use crate::control::Auth;
-use crate::output::{Failed, print_json, print_line, print_table_within, when};
+use crate::output::{Failed, away, print_json, print_line, print_table_within, when};
 
 pub(crate) async fn run(cli: &Cli, args: &CredentialsArgs) -> Result<(), Failed> {
     let auth = Auth::open(cli, false).await?;
@@ -34,7 +35,8 @@ async fn act(
             let all = all(client).await?.credentials;
             let found = all.iter().find(|c| c.label == *credential || c.id == *credential);
             let found = found.ok_or_else(|| {
-                Failed::Message(format!("no credential {credential:?}; `switchboard credentials list` shows all"))
+                let message = format!("no credential {credential:?}");
+                Failed::because(Reason::NotFound, message, "`switchboard credentials list` shows all")
             })?;
             show(cli, found);
         }
@@ -121,32 +123,15 @@ fn list(cli: &Cli, all: &ListCredentialsResponse) {
         return;
     }
     let now = domain::Clock::system().now_s();
-    let rows: Vec<_> = credentials
-        .iter()
-        .map(|c| {
-            vec![
-                c.label.clone(),
-                c.provider.clone(),
-                c.kind.clone(),
-                c.expires_at.map_or_else(|| "-".to_owned(), |at| when(at, now)),
-                c.email.clone().or_else(|| c.account_id.clone()).unwrap_or_else(|| "-".to_owned()),
-                c.plan.clone().unwrap_or_else(|| "-".to_owned()),
-                c.source.clone(),
-                state(c, now),
-            ]
-        })
-        .collect();
-    print_table_within(
-        &["CREDENTIAL", "PROVIDER", "KIND", "ACCESS TOKEN EXPIRES", "ACCOUNT", "PLAN", "SOURCE", "STATE"],
-        &rows,
-        &["ACCOUNT"],
-    );
+    let rows: Vec<_> = credentials.iter().map(|c| row(c, now)).collect();
+    print_table_within(&COLUMNS, &rows, &["ACCOUNT"]);
     for line in quota::lines(credentials, now) {
         print_line(&line);
     }
     // A sentence in a cell would make every line as long as itself.
     for c in credentials {
-        for sentence in c.detail.iter().cloned().chain(refresh_problem(c, now)) {
+        let until = (c.state == "login_due").then(|| needs_login(c, now));
+        for sentence in until.into_iter().chain(c.detail.clone()).chain(refresh_problem(c, now)) {
             print_line(&format!("{}: {sentence}", c.label));
         }
     }
@@ -161,13 +146,35 @@ fn list(cli: &Cli, all: &ListCredentialsResponse) {
     }
 }
 
-/// The state with what an operator must know beside it.
-fn state(c: &Credential, now_s: i64) -> String {
-    let state = match (c.state.as_str(), c.expires_at) {
-        ("login_due", Some(at)) => format!("needs login by {}", when(at, now_s)),
-        ("login_due", None) => "needs login soon".to_owned(),
-        (state, _) => state.to_owned(),
+/// What `credentials list` shows of each.
+const COLUMNS: [&str; 8] =
+    ["CREDENTIAL", "PROVIDER", "KIND", "ACCESS TOKEN EXPIRES", "ACCOUNT", "PLAN", "SOURCE", "STATE"];
+
+fn row(c: &Credential, now: i64) -> Vec<String> {
+    // The time itself is two columns before, and below the table.
+    let due = match c.expires_at {
+        Some(at) => format!("needs login {}", away(at, now).replacen("in ", "within ", 1)),
+        None => needs_login(c, now),
     };
+    vec![
+        c.label.clone(),
+        c.provider.clone(),
+        c.kind.clone(),
+        c.expires_at.map_or_else(|| "-".to_owned(), |at| when(at, now)),
+        c.email.clone().or_else(|| c.account_id.clone()).unwrap_or_else(|| "-".to_owned()),
+        c.plan.clone().unwrap_or_else(|| "-".to_owned()),
+        c.source.clone(),
+        state(c, due),
+    ]
+}
+
+fn needs_login(c: &Credential, now_s: i64) -> String {
+    c.expires_at.map_or_else(|| "needs login soon".to_owned(), |at| format!("needs login by {}", when(at, now_s)))
+}
+
+/// The state with what an operator must know beside it; `due` is that of one whose login must be renewed.
+fn state(c: &Credential, due: String) -> String {
+    let state = if c.state == "login_due" { due } else { c.state.clone() };
     let beside = [
         (c.borrowed, "borrowed"),
         (c.exported_at.is_some(), "exported"),
@@ -209,7 +216,7 @@ fn show(cli: &Cli, c: &Credential) {
         ("id", c.id.clone()),
         ("provider", c.provider.clone()),
         ("kind", c.kind.clone()),
-        ("state", state(c, now)),
+        ("state", state(c, needs_login(c, now))),
         ("detail", text(&c.detail)),
         ("account", text(&c.account_id)),
         ("email", text(&c.email)),
@@ -240,4 +247,33 @@ fn as_json(c: &Credential) -> Value {
         "borrowed": c.borrowed, "quota": quota::as_json(c), "quotaObservedAt": c.quota_observed_at,
         "nextRefresh": c.next_refresh, "refreshFailingSince": c.refresh_failing_since,
         "refreshProblem": c.refresh_problem, "unconfirmed": c.unconfirmed, "exportedAt": c.exported_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::widths;
+
+    const NOW_S: i64 = 1_795_437_000;
+
+    #[test]
+    fn a_list_fits_a_line_with_the_longest_state() {
+        let due = Credential {
+            label: "main".into(),
+            provider: "openai-codex".into(),
+            kind: "oauth".into(),
+            state: "login_due".into(),
+            email: Some("agent@example.com".into()),
+            plan: Some("plus".into()),
+            source: "openclaw".into(),
+            expires_at: Some((NOW_S + 10 * 86_400 - 1) as f64),
+            ..Credential::default()
+        };
+        let rows = [row(&due, NOW_S)];
+        assert_eq!(rows[0].last().map(String::as_str), Some("needs login within 9 d"));
+        let widths = widths(&COLUMNS, &rows, &["ACCOUNT"]);
+        assert!(widths.iter().sum::<usize>() + 2 * (widths.len() - 1) <= 120, "{widths:?}");
+        assert!(widths[4] >= "agent@exampl…".chars().count(), "an account can be told from another: {widths:?}");
+        assert!(needs_login(&due, NOW_S).starts_with("needs login by 20"), "the time is below the table");
+    }
 }

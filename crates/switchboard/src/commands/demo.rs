@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use codex_sim::Sim;
 use config::LoadOptions;
-use domain::ExecutionTrace;
 use domain::service::{AUTH, GATEWAY};
+use domain::{ExecutionTrace, Reason};
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{CompleteRequest, GetCallRequest};
 use serde_json::{Value, json};
@@ -131,7 +131,10 @@ async fn calls(services: &AllInOne, address: &str, key: &str, json: bool) -> Res
 
 /// One streamed HTTP call. Gives the call's id and the text of the events.
 async fn post(address: &str, key: &str) -> Result<(String, String), Failed> {
-    let failed = |e: &dyn std::fmt::Display| Failed::Message(format!("POST /v1/responses: {e}"));
+    let failed = |e: &dyn std::fmt::Display| {
+        let next = "see what the demo has printed before it; `switchboard doctor` looks at this host";
+        Failed::because(Reason::Internal, format!("POST /v1/responses: {e}"), next)
+    };
     let body = serde_json::json!({ "model": "codex/gpt-5.5", "input": QUESTION, "stream": true });
     let response = reqwest::Client::builder()
         .no_proxy()

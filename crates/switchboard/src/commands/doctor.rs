@@ -11,7 +11,6 @@ use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
 use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, RouteStatus};
 use serde_json::json;
-use service_kit::startup::StartError;
 use service_kit::{DataDir, DataDirError, Finding, Holder, PeerChannel, Severity, failure_from_proto};
 
 use crate::args::{Cli, DoctorArgs};
@@ -60,12 +59,8 @@ fn report(cli: &Cli, findings: &[Finding]) -> Result<(), Failed> {
 /// A step that failed, as a finding.
 fn of(subject: &str, failed: Failed) -> Finding {
     match failed {
-        Failed::Call(call) => of_failure(subject, &call.0),
-        Failed::Start(StartError::Failure(failure)) => of_failure(subject, &failure),
-        Failed::Start(error) => Finding::error(subject, error.to_string()),
-        Failed::Message(message) | Failed::Usage(message) => Finding::error(subject, message),
-        Failed::Interrupted(state) => Finding::error(subject, format!("interrupted; {state}")),
         Failed::Printed(code) => Finding::error(subject, format!("it ended with exit code {code}")),
+        failed => failed.failure().map_or_else(|| Finding::error(subject, "it failed"), |f| of_failure(subject, &f)),
     }
 }
 

@@ -4,14 +4,16 @@
 use std::path::{Path, PathBuf};
 
 use auth_svc::import::{Collected, collect_codex_for_export, collect_openclaw_for_export};
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::{ExportCredentialsRequest, ExportCredentialsResponse, ImportFile};
 use serde_json::json;
 
+use super::import::not_collected;
 use crate::args::{Cli, ExportArgs, ExportTo};
 use crate::control::Auth;
-use crate::output::{Failed, eprint_line, print_json, print_line, print_table};
+use crate::output::{Failed, print_failure, print_json, print_line, print_table};
 use crate::replace_file::replace;
 
 /// What to do once the files could not be written.
@@ -34,7 +36,7 @@ pub(crate) async fn run(cli: &Cli, args: &ExportArgs) -> Result<(), Failed> {
             ("openclaw", collected, credentials.clone(), *dry_run, *again)
         }
     };
-    let Collected { files, seed, root, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
+    let Collected { files, seed, root, .. } = collected.map_err(|error| not_collected(&error))?;
     let request = ExportCredentialsRequest {
         format: format.to_owned(),
         credentials,
@@ -71,6 +73,21 @@ pub(crate) async fn run(cli: &Cli, args: &ExportArgs) -> Result<(), Failed> {
     if failed.is_some() || skipped || answer.credentials.is_empty() { Err(Failed::Printed(1)) } else { Ok(()) }
 }
 
+/// The tokens have been handed over by the service, and the file does not take them.
+fn not_written(what: &str) -> Failed {
+    Failed::because(Reason::StoreUnavailable, what, TRY_AGAIN)
+}
+
+/// Some or all of them stay here.
+fn not_all(skipped: usize, all: usize) -> Option<Failed> {
+    let what = match (skipped, all) {
+        (skipped, all) if skipped == all => "nothing was exported; nothing was changed".to_owned(),
+        (0, _) => return None,
+        (skipped, all) => format!("{skipped} of {all} were not exported; why is said of each"),
+    };
+    Some(Failed::because(Reason::RequestInvalid, what, "see what is said of each, and name others with --credential"))
+}
+
 /// Writes one file, if it still is what it was when it was read.
 fn write(path: &Path, file: &ImportFile, read: &[ImportFile]) -> Result<(), String> {
     let before = read.iter().find(|read| read.name == file.name).map(|read| &*read.content);
@@ -80,13 +97,19 @@ fn write(path: &Path, file: &ImportFile, read: &[ImportFile]) -> Result<(), Stri
 fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written: &[PathBuf], failed: Option<&str>) {
     let skipped = answer.credentials.iter().filter(|c| c.action != "exported").count();
     let exported = skipped < answer.credentials.len();
+    // What was handed out has not reached its file, or one of its files.
+    let action = |action: &str| match failed {
+        Some(_) if action == "exported" => if written.is_empty() { "not written" } else { "partly written" }.to_owned(),
+        _ => action.to_owned(),
+    };
     if cli.json {
         let credentials: Vec<_> = answer
             .credentials
             .iter()
-            .map(|c| json!({ "label": c.label, "profile": c.profile, "action": c.action, "detail": c.detail }))
+            .map(|c| json!({ "label": c.label, "profile": c.profile, "action": action(&c.action), "detail": c.detail }))
             .collect();
-        let error = failed.map(|failed| json!({ "message": failed, "nextStep": TRY_AGAIN }));
+        let error = failed.map(not_written).or_else(|| not_all(skipped, answer.credentials.len()));
+        let error = error.and_then(|failed| failed.failure());
         let status = if skipped == 0 && exported && failed.is_none() { "ok" } else { "error" };
         print_json(&json!({ "status": status, "dryRun": dry_run, "credentials": credentials, "files": written,
             "notes": answer.notes, "error": error }));
@@ -97,7 +120,7 @@ fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written:
         .iter()
         .map(|c| {
             let profile = if c.profile.is_empty() { "-".to_owned() } else { c.profile.clone() };
-            vec![c.label.clone(), profile, c.action.clone()]
+            vec![c.label.clone(), profile, action(&c.action)]
         })
         .collect();
     print_table(&["CREDENTIAL", "PROFILE", "ACTION"], &rows);
@@ -113,12 +136,7 @@ fn report(cli: &Cli, answer: &ExportCredentialsResponse, dry_run: bool, written:
     if dry_run {
         print_line("dry run: nothing was changed");
     }
-    if let Some(failed) = failed {
-        eprint_line(&format!("error: {failed}"));
-        eprint_line(&format!("next: {TRY_AGAIN}"));
-    } else if !exported {
-        eprint_line("error: nothing was exported; nothing was changed");
-    } else if skipped > 0 {
-        eprint_line(&format!("error: {skipped} of {} were not exported; why is said above", answer.credentials.len()));
+    if let Some(failed) = failed.map(not_written).or_else(|| not_all(skipped, answer.credentials.len())) {
+        failed.failure().iter().for_each(print_failure);
     }
 }

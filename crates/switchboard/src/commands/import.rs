@@ -1,6 +1,7 @@
 //! `import codex|openclaw`: reads the files here and has auth-svc take them over, the running one or our own.
 
-use auth_svc::import::{Collected, collect_codex, collect_openclaw};
+use auth_svc::import::{CollectError, Collected, collect_codex, collect_openclaw};
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::{ImportCredentialsRequest, ImportCredentialsResponse};
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::args::{Cli, ImportArgs, ImportFrom};
 use crate::control::{Auth, data_dir};
-use crate::output::{Failed, eprint_line, print_json, print_line, print_table, when};
+use crate::output::{Failed, eprint_line, print_failure, print_json, print_line, print_table, when};
 
 pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
     let (format, collected, common, label) = match &args.from {
@@ -19,7 +20,7 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
             ("openclaw", collected, common, None)
         }
     };
-    let Collected { files, seed, looked_for_seed, .. } = collected.map_err(|e| Failed::Message(e.to_string()))?;
+    let Collected { files, seed, looked_for_seed, .. } = collected.map_err(|error| not_collected(&error))?;
     let no_seed = if seed.is_none() { looked_for_seed } else { Vec::new() };
     let request = ImportCredentialsRequest {
         format: format.to_owned(),
@@ -48,6 +49,22 @@ pub(crate) async fn run(cli: &Cli, args: &ImportArgs) -> Result<(), Failed> {
         eprint_line("next: name it with --secret-key-file, and import again");
     }
     if answer.usable && written { Ok(()) } else { Err(Failed::Printed(1)) }
+}
+
+/// The other program's files cannot be read.
+pub(super) fn not_collected(error: &CollectError) -> Failed {
+    let (reason, next) = match error {
+        CollectError::Missing(..) | CollectError::NoProfiles(_) => {
+            (Reason::NotFound, "name the other program's directory, or log in: `switchboard login codex`")
+        }
+        _ => (Reason::RequestInvalid, "mend that, or name another path; nothing was changed"),
+    };
+    Failed::because(reason, error.to_string(), next)
+}
+
+fn nothing_came_in() -> Failed {
+    let next = "see what is said of each of them; or log in: `switchboard login codex`";
+    Failed::because(Reason::CredentialNotBound, "no usable credential came in", next)
 }
 
 /// Writes the imported routes as the configuration file, but only where there is none; otherwise they are printed.
@@ -88,7 +105,8 @@ fn report(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool, config_n
             .collect();
         print_json(
             &json!({ "status": if answer.usable { "ok" } else { "error" }, "dryRun": dry_run, "usable": answer.usable,
-            "credentials": credentials, "notes": answer.notes, "configToml": answer.config_toml, "config": config_note }),
+            "credentials": credentials, "notes": answer.notes, "configToml": answer.config_toml, "config": config_note,
+            "error": (!answer.usable).then(|| nothing_came_in().failure()) }),
         );
         return;
     }
@@ -120,6 +138,6 @@ fn report(cli: &Cli, answer: &ImportCredentialsResponse, dry_run: bool, config_n
         print_line("dry run: nothing was changed");
     }
     if !answer.usable {
-        eprint_line("error: no usable credential came in");
+        nothing_came_in().failure().iter().for_each(print_failure);
     }
 }

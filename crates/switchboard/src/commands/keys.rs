@@ -1,5 +1,6 @@
 //! `keys create|list|show|rotate|revoke`.
 
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::key_service_client::KeyServiceClient;
@@ -29,8 +30,10 @@ async fn act(cli: &Cli, action: &KeysAction, channel: PeerChannel) -> Result<(),
             let keys = all(&mut client).await?;
             // A name may have been used before; the key that has it now is the newest.
             let found = keys.iter().find(|k| k.id == *key).or_else(|| keys.iter().rev().find(|k| k.name == *key));
-            let found =
-                found.ok_or_else(|| Failed::Message(format!("no key {key:?}; `switchboard keys list` shows all")))?;
+            let found = found.ok_or_else(|| {
+                let message = format!("no key {key:?}");
+                Failed::because(Reason::NotFound, message, "`switchboard keys list` shows all")
+            })?;
             show(cli, found);
         }
         KeysAction::Rotate { key, grace } => {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use domain::service::GATEWAY;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
-use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, ListModelsRequest, Model, RouteStatus};
+use proto::gateway::v1::{
+    Catalogue, EgressStatus, GetStatusRequest, GetStatusResponse, ListModelsRequest, ListModelsResponse, RouteStatus,
+};
 use serde_json::{Value, json};
 use service_kit::{candidate_from_proto, failure_from_proto};
 
@@ -18,7 +20,7 @@ pub(crate) async fn run(cli: &Cli, args: &ModelsArgs) -> Result<(), Failed> {
         ModelsAction::List { agent } => {
             let request = ListModelsRequest { agent: agent.clone().unwrap_or_default() };
             let answer = client.list_models(request).await.map_err(|s| Failed::status(&s, GATEWAY))?;
-            list(cli, &answer.into_inner().models);
+            list(cli, &answer.into_inner());
             Ok(())
         }
         ModelsAction::Status { agent, probe, check } => {
@@ -35,14 +37,16 @@ pub(crate) async fn run(cli: &Cli, args: &ModelsArgs) -> Result<(), Failed> {
     }
 }
 
-fn list(cli: &Cli, models: &[Model]) {
+fn list(cli: &Cli, answer: &ListModelsResponse) {
+    let models = &answer.models;
     if cli.json {
         let models: Vec<_> = models
             .iter()
             .map(|m| json!({ "id": m.id, "name": m.name, "input": m.input, "contextWindow": m.context_window,
                 "maxOutputTokens": m.max_output_tokens, "local": m.local, "auth": m.auth, "reason": m.reason, "tags": m.tags }))
             .collect();
-        print_json(&json!({ "models": models }));
+        let upstream: Vec<_> = answer.catalogues.iter().map(catalogue_json).collect();
+        print_json(&json!({ "models": models, "upstream": upstream }));
         return;
     }
     let number = |n: Option<i32>| n.map_or_else(|| "-".to_owned(), |n| format!("{}k", n / 1000));
@@ -61,6 +65,23 @@ fn list(cli: &Cli, models: &[Model]) {
         })
         .collect();
     print_table(&["MODEL", "INPUT", "CTX", "LOCAL", "AUTH", "TAGS"], &rows);
+    for catalogue in &answer.catalogues {
+        let Some(failure) = &catalogue.failure else { continue };
+        let age = catalogue
+            .fetched_at
+            .map_or_else(|| "there is none".to_owned(), |_| "the last good one is shown".to_owned());
+        print_line("");
+        print_line(&format!(
+            "the list of {} for credential {} could not be read, {age}: {}: {}",
+            catalogue.provider, catalogue.credential, failure.reason, failure.message
+        ));
+    }
+}
+
+/// What an upstream lists, as far as it could be read.
+fn catalogue_json(catalogue: &Catalogue) -> Value {
+    json!({ "provider": catalogue.provider, "credential": catalogue.credential, "models": catalogue.models,
+        "fetchedAt": catalogue.fetched_at, "error": catalogue.failure.as_ref().map(failure_from_proto) })
 }
 
 fn status_json(status: &GetStatusResponse) -> Value {
@@ -74,7 +95,13 @@ fn status_json(status: &GetStatusResponse) -> Value {
         "oauth": status.oauth.iter().map(|o| json!({ "provider": o.provider, "status": o.status })).collect::<Vec<_>>(),
         "config": { "digest": config.digest, "rejected": config.rejected },
         "routes": status.routes.iter().map(route_json).collect::<Vec<_>>(),
+        "egresses": status.egresses.iter().map(egress_json).collect::<Vec<_>>(),
     })
+}
+
+fn egress_json(egress: &EgressStatus) -> Value {
+    json!({ "egress": egress.egress, "labels": egress.labels, "target": egress.target, "circuit": egress.circuit,
+        "reason": egress.reason, "message": egress.message, "retryAt": egress.retry_at, "failures": egress.failures })
 }
 
 fn route_json(route: &RouteStatus) -> Value {
@@ -109,9 +136,38 @@ fn print_status(status: &GetStatusResponse) {
     for route in status.routes.iter().filter(|r| r.bound.is_none()) {
         print_unbound(route);
     }
+    print_egresses(&status.egresses, now);
     print_warned(&status.routes);
     for (route, probe) in status.routes.iter().filter_map(|r| Some((r, r.probe.as_ref()?))) {
         print_line(&format!("probe {}: {} in {:.0} ms {}", route.model, probe.result, probe.elapsed_ms, probe.message));
+    }
+}
+
+/// The egresses, where there is something to choose or something to tell.
+fn print_egresses(egresses: &[EgressStatus], now: i64) {
+    let amiss = |egress: &&EgressStatus| egress.reason.is_some();
+    if egresses.iter().map(|e| &e.egress).collect::<BTreeSet<_>>().len() < 2 && !egresses.iter().any(|e| amiss(&e)) {
+        return;
+    }
+    print_line("");
+    let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let rows: Vec<_> = egresses
+        .iter()
+        .map(|e| {
+            vec![
+                e.egress.clone(),
+                or_dash(&e.labels.join(",")),
+                or_dash(&e.target),
+                e.circuit.clone(),
+                or_dash(e.reason.as_deref().unwrap_or_default()),
+                e.retry_at.map_or_else(|| "-".to_owned(), |at| when(at, now)),
+            ]
+        })
+        .collect();
+    print_table(&["EGRESS", "LABELS", "TARGET", "CIRCUIT", "REASON", "NOT TRIED UNTIL"], &rows);
+    for egress in egresses.iter().filter(amiss) {
+        let message = egress.message.as_deref().unwrap_or_default();
+        print_line(&format!("egress {}: {message}", egress.egress));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::credential_service_client::CredentialServiceClient;
 use proto::auth::v1::{Credential, RemoveCredentialRequest};
@@ -27,7 +28,11 @@ pub(super) async fn run(
     }
     let may_ask = !yes && !cli.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if warning.is_some() && may_ask && !agreed().await {
-        return Err(Failed::Message("nothing was removed".to_owned()));
+        return Err(Failed::because(
+            Reason::Cancelled,
+            "nothing was removed",
+            "run it again with --yes if it is to go",
+        ));
     }
     let request = RemoveCredentialRequest { credential: name.to_owned() };
     client.remove_credential(request).await.map_err(|s| Failed::status(&s, AUTH))?;

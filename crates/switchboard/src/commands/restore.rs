@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use domain::Reason;
 use domain::service::AUTH;
 use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::auth::v1::{RestoreRequest, RestoreResponse};
@@ -18,13 +19,13 @@ use crate::passphrase::passphrase;
 const MOST: u64 = 64 * 1024 * 1024;
 
 pub(crate) async fn run(cli: &Cli, args: &RestoreArgs) -> Result<(), Failed> {
-    let name = args.file.display();
-    let unreadable = |cause: String| Failed::Message(format!("{name} cannot be read: {cause}"));
-    let opened = std::fs::File::open(&args.file).map_err(|error| unreadable(error.to_string()))?;
+    let unreadable = |error: std::io::Error| Failed::unreadable("backup", &args.file, &error);
+    let opened = std::fs::File::open(&args.file).map_err(unreadable)?;
     let mut data = Vec::new();
-    opened.take(MOST + 1).read_to_end(&mut data).map_err(|error| unreadable(error.to_string()))?;
+    opened.take(MOST + 1).read_to_end(&mut data).map_err(unreadable)?;
     if data.len() as u64 > MOST {
-        return Err(unreadable(format!("it is larger than {} MiB, so it is no backup", MOST / 1024 / 1024)));
+        let message = format!("{} is larger than {} MiB, so it is no backup", args.file.display(), MOST / 1024 / 1024);
+        return Err(Failed::because(Reason::RequestInvalid, message, "name a file that `switchboard backup` has made"));
     }
     let passphrase = passphrase(&args.passphrase, false)?;
     let request = RestoreRequest {

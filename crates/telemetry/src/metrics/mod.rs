@@ -123,6 +123,17 @@ pub fn answer_committed(within: Duration) {
     metrics::histogram!(names::ANSWER_TO_COMMIT).record(within.as_secs_f64());
 }
 
+/// A target is no longer tried through an egress; `-` is every target.
+pub fn circuit_opened(egress: &str, target: &str) {
+    metrics::counter!(names::CIRCUIT_OPENINGS, "egress" => egress.to_owned(), "target" => target.to_owned())
+        .increment(1);
+}
+
+/// The retry budget was spent.
+pub fn retry_refused() {
+    metrics::counter!(names::RETRIES_REFUSED).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,15 @@ pub const ANSWER_TO_COMMIT: &str = "switchboard_refresh_answer_to_commit_seconds
 pub const PENDING_WRITES: &str = "switchboard_pending_writes";
 /// Gauge: how much of a quota window is used, 1 is all of it; labels `credential`, `limit` and `window` (in seconds).
 pub const QUOTA_USED: &str = "switchboard_quota_used_ratio";
+/// Gauge, 1 for the state that a circuit is in and 0 for the others; labels `egress`, `target` (empty: the egress itself)
+/// and `state`, one of [`CIRCUIT_STATES`].
+pub const EGRESS_CIRCUIT: &str = "switchboard_egress_circuit";
+/// The values of its label.
+pub const CIRCUIT_STATES: [&str; 3] = ["closed", "open", "half-open"];
+/// Counter: times that a circuit opened; labels `egress` and `target` (`-`: the egress itself).
+pub const CIRCUIT_OPENINGS: &str = "switchboard_egress_circuit_openings_total";
+/// Counter: attempts that were not made because the retry budget was spent.
+pub const RETRIES_REFUSED: &str = "switchboard_retries_refused_total";
 
 /// Upper bounds of the histograms' buckets, in seconds.
 pub const BUCKETS: &[(&str, &[f64])] = &[(
@@ -35,6 +44,8 @@ pub const BUCKETS: &[(&str, &[f64])] = &[(
 /// What the recorder of the process counts.
 pub(super) fn describe_counted() {
     describe_counter!(REFRESHES, "Refreshes that ended, by outcome");
+    describe_counter!(CIRCUIT_OPENINGS, "Times that a target was no longer tried through an egress");
+    describe_counter!(RETRIES_REFUSED, "Attempts not made because the retry budget was spent");
     describe_histogram!(ANSWER_TO_COMMIT, Unit::Seconds, "From the identity provider's answer to its commit");
 }
 
@@ -46,5 +57,6 @@ pub(super) fn describe_gauges() {
     describe_gauge!(CREDENTIAL_EXPIRES, Unit::Seconds, "Until the access token ends");
     describe_gauge!(REFRESH_FAILING, Unit::Seconds, "Since when refreshes fail; 0 while they do not");
     describe_gauge!(PENDING_WRITES, "Refreshed tokens that wait in memory for the database");
+    describe_gauge!(EGRESS_CIRCUIT, "1 for the state that the circuit of egress and target is in");
     describe_gauge!(QUOTA_USED, "Used part of a quota window; 1 is all of it");
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn edit(kind: TargetKind, hoist: bool, model: &str, body: &[u8]) -> Result<Edited, Failure> {
-    super::edit(Rules { kind, hoist, drop_reasoning: false }, model, body)
+    super::edit(Rules { kind, compact: false, hoist, drop_reasoning: false }, model, body)
 }
 
 fn codex(body: &str, hoist: bool) -> Value {
@@ -15,10 +15,19 @@ fn codex(body: &str, hoist: bool) -> Value {
 #[test]
 fn the_rules_of_the_codex_backend() {
     let body = r#"{"model":"codex/gpt-5.5","stream":false,"store":true,"max_output_tokens":9,"metadata":{"a":1},"top_p":null,
-        "temperature":0.5,"prompt_cache_retention":"24h","text":{"format":{"type":"json_object"},"verbosity":"low"},
+        "temperature":0.5,"prompt_cache_retention":"24h","user":"u","safety_identifier":"s","prompt_cache_options":{},"text":{"format":{"type":"json_object"},"verbosity":"low"},
         "service_tier":"flex","include":["x"],"input":[],"future":{"n":1e999,"esc":"\u00fc"}}"#;
     let edited = edit(TargetKind::ChatgptCodex, true, "gpt-5.5", body.as_bytes()).expect("good");
-    assert_eq!(edited.dropped, ["max_output_tokens", "metadata", "temperature", "prompt_cache_retention"]);
+    let dropped = [
+        "max_output_tokens",
+        "metadata",
+        "temperature",
+        "prompt_cache_retention",
+        "prompt_cache_options",
+        "safety_identifier",
+        "user",
+    ];
+    assert_eq!(edited.dropped, dropped);
     let sent = String::from_utf8(edited.body.to_vec()).expect("UTF-8");
     assert_eq!(
         sent,
@@ -37,6 +46,24 @@ fn other_targets_get_only_model_and_stream() {
         );
         assert!(edited.dropped.is_empty());
     }
+}
+
+#[test]
+fn a_compaction_is_neither_streamed_nor_stored() {
+    let body =
+        r#"{"model":"codex/m","stream":false,"store":true,"include":[],"temperature":1,"input":"hi","tools":[]}"#;
+    let compact = |kind| {
+        let rules = Rules { kind, compact: true, hoist: true, drop_reasoning: false };
+        super::edit(rules, "m", body.as_bytes()).expect("good")
+    };
+    let edited = compact(TargetKind::ChatgptCodex);
+    assert_eq!(edited.dropped, ["store", "include", "temperature"]);
+    let sent: Value = serde_json::from_slice(&edited.body).expect("JSON");
+    let input = json!([{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "hi" }] }]);
+    assert_eq!((&sent["model"], &sent["input"], &sent["tools"]), (&"m".into(), &input, &json!([])));
+    assert_eq!(sent.as_object().map(serde_json::Map::len), Some(3), "{sent}");
+    let elsewhere = compact(TargetKind::Custom);
+    assert_eq!(elsewhere.body, body.replace("codex/m", "m"));
 }
 
 #[test]
@@ -107,7 +134,7 @@ fn refused_reasoning_goes_whole_and_all_else_keeps_its_bytes() {
     for (kind, drops) in
         [(TargetKind::ChatgptCodex, true), (TargetKind::OpenaiApi, true), (TargetKind::ChatgptCodex, false)]
     {
-        let rules = Rules { kind, hoist: true, drop_reasoning: drops };
+        let rules = Rules { kind, compact: false, hoist: true, drop_reasoning: drops };
         let edited = super::edit(rules, "m", body.as_bytes()).expect("good");
         let sent = String::from_utf8(edited.body.to_vec()).expect("UTF-8");
         assert_eq!(sent.contains("gAAA"), !drops);
@@ -123,7 +150,7 @@ fn refused_reasoning_goes_whole_and_all_else_keeps_its_bytes() {
 #[test]
 fn reasoning_is_dropped_only_where_there_is_some() {
     let drop = |body: &str| {
-        let rules = Rules { kind: TargetKind::ChatgptCodex, hoist: false, drop_reasoning: true };
+        let rules = Rules { kind: TargetKind::ChatgptCodex, compact: false, hoist: false, drop_reasoning: true };
         super::edit(rules, "m", body.as_bytes()).expect("good")
     };
     for body in [

@@ -199,6 +199,28 @@ async fn unusual_and_huge_events_of_the_simulator_pass_whole() {
 }
 
 #[tokio::test]
+async fn the_end_is_seen_in_an_event_that_is_too_large_to_be_held_and_a_cut_leaves_its_half() {
+    let text = "x".repeat(600_000);
+    let whole = format!(
+        "data: {{\"type\":\"response.completed\",\"response\":{{\"output\":[\"{text}\"],\"id\":\"r1\",\
+         \"usage\":{{\"input_tokens\":3}}}}}}\n\n"
+    );
+    let half = &whole[..500_000];
+    for (stream, reason) in [(whole.as_str(), None), (half, Some(Reason::StreamCut))] {
+        let base = serve_in_pieces(stream.as_bytes(), 50_000).await;
+        let service = Service::new(|config| custom(config, "own", &base));
+        let answer = service.call("own", HELLO).await;
+        assert_eq!(answer.reason(), reason, "{:?}", answer.outcome);
+        assert!(answer.text() == stream, "{} of {} bytes", answer.bytes.len(), stream.len());
+        assert!(answer.content.len() > 3, "it passes as it comes: {:?}", answer.content);
+        assert_eq!(answer.outcome.terminal_relayed, reason.is_none());
+        let usage = answer.outcome.usage.map(|usage| usage.input_tokens);
+        let known = (answer.outcome.response_id.as_deref(), usage);
+        assert_eq!(known, if reason.is_none() { (Some("r1"), Some(3)) } else { (None, None) });
+    }
+}
+
+#[tokio::test]
 async fn a_probe_lists_the_models_and_fails_as_a_call_would() {
     let bench = Bench::plain().await;
     let found = bench.bench.probe(CODEX).await;

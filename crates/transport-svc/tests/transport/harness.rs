@@ -10,7 +10,8 @@ use proto::common::v1::Header;
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::transport_service_client::TransportServiceClient;
 use proto::transport::v1::{
-    FetchUsageRequest, FetchUsageResponse, Head, Outcome, ProbeRequest, ProbeResponse, RespondRequest, SealedCredential,
+    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, Head, Outcome, ProbeRequest,
+    ProbeResponse, RespondRequest, SealedCredential,
 };
 use service_kit::{
     DataDir, MAX_MESSAGE_BYTES, PeerChannel, SealKey, SealRequest, UpstreamSecret, UpstreamUrl, failure_from_proto,
@@ -155,6 +156,17 @@ impl Service {
 }
 
 impl Service {
+    /// The models that the Codex target lists, where `etag` is that of the list known already.
+    pub(crate) async fn models(&self, target: &str, etag: Option<String>) -> Result<FetchModelsResponse, Failure> {
+        let call_id = new_call_id();
+        let credential = Some(self.seal(&call_id, &self.target(target), self.clock.now_ms()));
+        let request = FetchModelsRequest { call_id, target: target.to_owned(), credential, etag };
+        let answer = self.client.clone().fetch_models(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| service_kit::failure_from_status(&status, "transport-svc"))
+    }
+
     /// A question for the usage of the Codex target's account.
     pub(crate) fn usage_request(&self) -> FetchUsageRequest {
         let call_id = new_call_id();
@@ -221,11 +233,11 @@ pub(crate) fn custom(config: &mut Config, id: &str, base_url: &str) {
     config.targets.insert(id.to_owned(), Target { base_url: base_url.to_owned(), ..Target::default() });
 }
 
-/// Waits until something holds, two seconds at most.
+/// Waits until something holds, half a minute at most; gives how long it took.
 pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) -> Duration {
     let start = std::time::Instant::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(2), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     start.elapsed()

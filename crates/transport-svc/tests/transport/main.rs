@@ -4,8 +4,11 @@
 
 mod calls;
 mod cancel;
+mod compact;
 mod egress;
 mod harness;
+mod models;
+mod proxies;
 mod quota;
 mod reasoning;
 mod reasons;

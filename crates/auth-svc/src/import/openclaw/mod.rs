@@ -22,6 +22,7 @@ pub(super) use routes::Routes;
 use super::input::{self, Refused};
 use super::plan::{Context, Plan};
 use super::{CODEX, DEFAULT_LABEL, OPENAI};
+use crate::names::{LONGEST as LONGEST_LABEL, is_hidden, label_problem};
 use sidecar::Sidecars;
 
 /// The agent whose profiles all others inherit.
@@ -143,14 +144,14 @@ pub(crate) fn provider(name: &str) -> Option<&'static str> {
 /// A profile's name as a label: what a person would type at a prompt. Without the account's address, which many profiles
 /// are named by: labels stand in metrics and logs.
 pub(in crate::import) fn label(name: &str) -> String {
-    let plain = |c: char| if c.is_control() || c.is_whitespace() { '-' } else { c };
+    let plain = |c: char| if is_hidden(c) || c.is_whitespace() { '-' } else { c };
     let parts: Vec<String> = name
         .split('/')
         .map(|part| part.split(':').filter(|word| !word.contains('@')).collect::<Vec<_>>().join(":"))
         .filter(|part| !part.is_empty())
         .collect();
-    let label: String = parts.join("/").chars().map(plain).take(128).collect();
-    if label.is_empty() { DEFAULT_LABEL.to_owned() } else { label }
+    let label: String = parts.join("/").chars().map(plain).take(LONGEST_LABEL).collect();
+    if label_problem(&label).is_some() { DEFAULT_LABEL.to_owned() } else { label }
 }
 
 /// The profile of an item, as its agent calls it.

@@ -66,8 +66,9 @@ macro_rules! conformance {
                 refreshing: one_that_comes_too_late_changes_nothing, an_intent_is_held_until_its_deadline,
                     an_answer_is_stored_whoever_holds_the_lease_now, one_token_request_for_each_client,
                     every_end_frees_the_turn, doubt_lasts_until_an_answer,
-                    failures_count_for_their_token_and_outlive_a_restart;
+                    failures_count_for_their_token_and_outlive_a_restart, a_clock_that_was_ahead_is_healed;
                 ownership: a_spent_refresh_token_never_comes_back,
+                    a_backup_brings_no_spent_token_of_what_was_removed,
                     a_login_of_our_own_always_counts_and_keeps_the_way_back, it_is_given_up_and_taken_back,
                     it_is_given_up_once_before_it_is_forgotten, nobody_begins_a_refresh_of_what_is_not_ours,
                     whoever_plans_refreshes_is_told_of_every_change;

@@ -6,7 +6,9 @@ use serde_json::json;
 use super::snapshots::taking;
 use super::tokens::refreshed;
 use super::{Engine, NOW_S, begin, login, named, put, refresh, tokens_of};
-use crate::store::{Begun, LatchKind, NewCredential, RefreshedTokens, Secrets, Source, Store, TokenHash, Upserted};
+use crate::store::{
+    Begun, Decided, LatchKind, NewCredential, RefreshedTokens, Secrets, Source, Store, TokenHash, Upserted,
+};
 
 pub(super) async fn a_spent_refresh_token_never_comes_back(engine: &impl Engine) {
     let store = engine.open().await;
@@ -38,9 +40,41 @@ pub(super) async fn a_spent_refresh_token_never_comes_back(engine: &impl Engine)
     let alone = Secrets::Present { access: Some("a-x".into()), refresh: None, id_token: None, api_key: None };
     let alone = NewCredential { secrets: alone, ..login("acct", "-", NOW_S + 9_000) };
     assert_eq!(upsert(&alone).await.1, Upserted::KeptNewer);
-    // Whoever forgets a credential forgets this too.
+    // Whoever forgets a credential does not forget this; the token that it held lives on.
     store.remove_credential(&id).await.expect("removed");
-    assert_eq!(upsert(&first).await.1, Upserted::Created);
+    assert_eq!(upsert(&first).await.1, Upserted::Spent);
+    assert!(store.list_credentials(None).await.expect("listed").is_empty());
+    let lent = NewCredential { borrowed: true, ..first.clone() };
+    assert_eq!(upsert(&lent).await.1, Upserted::Created, "what is borrowed is never refreshed");
+    assert_eq!(upsert(&first).await.1, Upserted::Spent, "and is not taken over by it");
+    assert_eq!(upsert(&login("acct", "three", NOW_S + 500)).await.1, Upserted::Updated);
+    assert_eq!(upsert(&first).await.1, Upserted::KeptSpent, "the login is back under another id");
+    // What a logout has revoked does not come back either.
+    let now = named(&store, "main").await;
+    store.remove_revoked(&now.id, now.secrets.refresh().map(TokenHash::of)).await.expect("removed");
+    assert_eq!(upsert(&login("acct", "three", NOW_S + 500)).await.1, Upserted::Spent);
+    let ours = NewCredential { source: Source::Login, ..login("acct", "three", NOW_S + 500) };
+    assert_eq!(upsert(&ours).await.1, Upserted::Created, "what the provider gives just now is alive");
+}
+
+pub(super) async fn a_backup_brings_no_spent_token_of_what_was_removed<E: Engine>(engine: &E) {
+    let store = engine.open().await;
+    let id = put(&store, &login("acct", "one", NOW_S + 100)).await.id;
+    let early = store.snapshot().await.expect("read");
+    let brought = RefreshedTokens { refresh: Some("r-two".into()), ..refreshed("new") };
+    refresh(&store, "main", &brought).await;
+    let late = store.snapshot().await.expect("read");
+    store.remove_credential(&id).await.expect("removed");
+    let restored = store.restore(&early, &taking(true)).await.expect("restored");
+    assert!(restored[0].decided == Decided::Skipped && restored[0].detail.contains("spent"), "{restored:?}");
+    // What was known of the removed one travels with the next backup.
+    let after = store.snapshot().await.expect("read");
+    let elsewhere = E::new().await.open().await;
+    elsewhere.restore(&after, &taking(false)).await.expect("restored");
+    assert_eq!(elsewhere.restore(&early, &taking(false)).await.expect("restored")[0].decided, Decided::Skipped);
+    // The token that it held when it was removed may be good.
+    let restored = store.restore(&late, &taking(true)).await.expect("restored");
+    assert!(restored[0].decided == Decided::Created && restored[0].unconfirmed, "{restored:?}");
 }
 
 pub(super) async fn a_login_of_our_own_always_counts_and_keeps_the_way_back(engine: &impl Engine) {

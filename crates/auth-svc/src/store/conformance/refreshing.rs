@@ -170,3 +170,31 @@ pub(super) async fn failures_count_for_their_token_and_outlive_a_restart(engine:
     store.store_refreshed(&fifth, &brought("newer", None), None).await.expect("stored");
     assert_eq!(failures().await, None, "a success ends it");
 }
+
+pub(super) async fn a_clock_that_was_ahead_is_healed(engine: &impl Engine) {
+    const AHEAD_MS: i64 = 20 * 24 * 3_600_000;
+    let (store, clock) = (engine.open().await, engine.clock());
+    put(&store, &login("acct", "one", NOW_S)).await;
+    clock.advance_ms(AHEAD_MS);
+    let then = clock.now_ms();
+    let failure = RefreshFailure { cause: "down".into(), next_ms: then + 300_000 };
+    let lost = Doubt { at_ms: then, cause: Some("cut".into()) };
+    let first = intent(&store, &named(&store, "main").await, "a").await;
+    store.end_refresh(&first, Some(&lost), &failure).await.expect("ended");
+    assert_eq!(named(&store, "main").await.refresh.ahead_ms, None, "by that clock it is now");
+    clock.advance_ms(-AHEAD_MS);
+    let now = clock.now_ms();
+    let record = named(&store, "main").await.refresh;
+    let failing = record.failing.expect("failing");
+    assert_eq!((failing.since_ms, failing.next_ms), (now, now));
+    assert_eq!((record.doubt.map(|doubt| doubt.at_ms), record.ahead_ms), (Some(now), Some(then + 300_000)));
+    // The next failure mends what is on record, and a wait that can be is kept.
+    let failure = RefreshFailure { cause: "down".into(), next_ms: now + 300_000 };
+    let second = intent(&store, &named(&store, "main").await, "b").await;
+    store.end_refresh(&second, None, &failure).await.expect("ended");
+    clock.advance_ms(10);
+    let record = named(&store, "main").await.refresh;
+    let failing = record.failing.expect("failing");
+    assert_eq!((failing.failures, failing.since_ms, failing.next_ms), (2, now, now + 300_000));
+    assert_eq!(record.ahead_ms, None);
+}

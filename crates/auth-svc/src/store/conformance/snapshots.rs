@@ -82,10 +82,16 @@ pub(super) async fn versions_tell_within_one_database<E: Engine>(engine: &E) {
     assert_eq!(tokens_of(&named(&store, "main").await).1, Some("r-two"));
     let newer = snapshot(&store).await;
     store.remove_credential(&id).await.expect("removed");
-    assert_eq!(restore(&store, &older, true).await, told(&[("main", Decided::Created)]));
-    assert_eq!(restore(&store, &newer, true).await, told(&[("main", Decided::Updated)]));
-    let now = named(&store, "main").await;
-    assert_eq!((now.version, tokens_of(&now).1, now.unconfirmed), (2, Some("r-two"), true));
+    // What is spent is known without its credential, too.
+    assert_eq!(restore(&store, &older, true).await, told(&[("main", Decided::Skipped)]));
+    // A copy of the database that has not seen the refresh.
+    let copy = E::new().await.open().await;
+    assert_eq!(restore(&copy, &older, true).await, told(&[("main", Decided::Created)]));
+    for (store, decided) in [(&store, Decided::Created), (&copy, Decided::Updated)] {
+        assert_eq!(restore(store, &newer, true).await, told(&[("main", decided)]));
+        let now = named(store, "main").await;
+        assert_eq!((now.version, tokens_of(&now).1, now.unconfirmed), (2, Some("r-two"), true));
+    }
 }
 
 pub(super) async fn a_dry_run_changes_nothing<E: Engine>(engine: &E) {

@@ -10,14 +10,24 @@ use super::decide::{decide, here, new_credential, unreadable};
 use super::{Cell, Decided, Restored, Row, Taking};
 use crate::store::credential::{Credential, Kind, NewCredential, Secrets};
 use crate::store::intent::TokenHash;
-use crate::store::same_login::free_label;
+use crate::store::same_login::{free_label, same_login};
 use crate::store::tables::CREDENTIALS;
 use crate::store::{Store, StoreError};
 
 const SPENT: &str = "the backup's refresh token was spent here since; what came after it stays";
 const LOST: &str = "its refresh token was spent here since, and was left out: log in or import it again";
+const GONE: &str = "its refresh token was spent or revoked here since, and its credential was removed: log in instead";
 const GIVEN_UP: &str =
     "its ownership was handed to another program and stays there; log in or import it to take it back";
+
+/// Who has spent a refresh token.
+enum Spender<'a> {
+    Nobody,
+    /// This one, which holds other secrets by now.
+    Here(&'a Credential),
+    /// One that is gone.
+    Gone,
+}
 
 fn one(name: &str, decided: Decided, detail: String) -> Restored {
     Restored {
@@ -56,7 +66,11 @@ impl Store {
         }
         let mut row = row.clone();
         let mut details = Vec::new();
-        let spender = self.spender_of(tx, &known, &new).await?;
+        let spender = match self.spender_of(tx, &known, &new).await? {
+            Spender::Gone => return Ok(one(&new.label, Decided::Skipped, GONE.to_owned())),
+            Spender::Here(old) => Some(old),
+            Spender::Nobody => None,
+        };
         if let Some(old) = spender {
             if matches!(old.secrets, Secrets::Present { .. }) {
                 return Ok(one(&old.label, Decided::Kept, SPENT.to_owned()));
@@ -95,16 +109,28 @@ impl Store {
         Ok(Restored { unconfirmed, ..one(&old.label, Decided::Updated, details.join("; ")) })
     }
 
-    /// The credential here that has spent the refresh token of `new`, and holds other secrets by now.
+    /// Who has spent the refresh token of `new`.
     async fn spender_of<'a>(
         &self,
         tx: &mut Transaction<'_, Sqlite>,
         known: &'a [Credential],
         new: &NewCredential,
-    ) -> Result<Option<&'a Credential>, StoreError> {
-        let Some(token) = new.secrets.refresh() else { return Ok(None) };
-        let Some(id) = self.spender(tx, TokenHash::of(token)).await? else { return Ok(None) };
-        Ok(known.iter().find(|old| old.id == id && !old.secrets.same_as(&new.secrets)))
+    ) -> Result<Spender<'a>, StoreError> {
+        let Some(token) = new.secrets.refresh() else { return Ok(Spender::Nobody) };
+        let Some(id) = self.spender(tx, TokenHash::of(token)).await? else { return Ok(Spender::Nobody) };
+        let holds = |old: &&Credential| old.secrets.same_as(&new.secrets);
+        Ok(match known.iter().find(|old| old.id == id) {
+            Some(old) if !holds(&old) => Spender::Here(old),
+            Some(_) => Spender::Nobody,
+            // The login may have come back under another id.
+            None => match same_login(known, new) {
+                Some(old) if !holds(&old) => Spender::Here(old),
+                Some(_) => Spender::Nobody,
+                // What is borrowed is never refreshed.
+                None if new.borrowed => Spender::Nobody,
+                None => Spender::Gone,
+            },
+        })
     }
 
     async fn insert_credential(

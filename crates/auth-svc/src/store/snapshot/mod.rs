@@ -112,6 +112,9 @@ impl Store {
             }
             restored.push(one);
         }
+        let there: HashSet<&str> = snapshot.credentials.iter().filter_map(|row| row.text("id")).collect();
+        let gone = spent.iter().filter(|(id, _)| !there.contains(*id));
+        self.restore_gone(&mut tx, gone).await?;
         for row in &snapshot.agent_keys {
             restored.push(self.restore_key(&mut tx, row, &labels).await?);
         }

@@ -43,4 +43,22 @@ impl Store {
         }
         self.trim_spent(tx, &id).await
     }
+
+    /// Remembers what credentials had spent that were gone already when the backup was made, but for the tokens that are in
+    /// use here.
+    pub(super) async fn restore_gone<'a>(
+        &self,
+        tx: &mut Transaction<'_, Sqlite>,
+        gone: impl Iterator<Item = (&'a &'a str, &'a HashSet<TokenHash>)>,
+    ) -> Result<(), StoreError> {
+        let known = self.list_with(&mut **tx, None).await?;
+        let current: HashSet<TokenHash> =
+            known.iter().filter_map(|one| one.secrets.refresh().map(TokenHash::of)).collect();
+        for (id, hashes) in gone {
+            for hash in hashes.difference(&current) {
+                self.add_spent(tx, id, *hash).await?;
+            }
+        }
+        self.trim_gone(tx).await
+    }
 }

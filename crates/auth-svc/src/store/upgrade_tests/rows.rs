@@ -60,6 +60,7 @@ const ROWS: &[(i64, &str)] = &[
     (7, "INSERT INTO meta (name, value) VALUES ('database_id', 'known')"),
     (7, "UPDATE credentials SET unconfirmed = 1 WHERE id = 'id-1'"),
     (8, "INSERT INTO usage_batches (id, taken_at) VALUES ('report-1', 4)"),
+    (9, "INSERT INTO spent_tokens (hash, credential_id, spent_at) VALUES (x'05', 'gone', 6)"),
 ];
 
 /// The columns of each table.

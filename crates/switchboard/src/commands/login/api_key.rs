@@ -8,6 +8,7 @@ use proto::auth::v1::login_service_client::LoginServiceClient;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::input;
 use crate::args::Cli;
 use crate::control::Auth;
 use crate::output::{Failed, print_json, print_line};
@@ -39,11 +40,11 @@ pub(super) async fn run(cli: &Cli, provider: &str, label: Option<String>) -> Res
 fn read(provider: &str) -> Result<Zeroizing<String>, Failed> {
     if std::io::stdin().is_terminal() {
         let mut terminal = terminal::open().ok_or_else(|| {
-            Failed::Usage("there is no terminal to ask for the key on; hand it over on standard input".to_owned())
+            Failed::usage("there is no terminal to ask for the key on", "hand it over on standard input")
         })?;
         return terminal::ask(&mut terminal, &format!("API key of {provider}: "), "the key");
     }
-    let failed = |error: std::io::Error| Failed::Message(format!("standard input cannot be read: {error}"));
+    let failed = |error: std::io::Error| input::unreadable(&error);
     // At its full size from the start: a buffer that grows leaves copies.
     let mut text = Zeroizing::new(String::with_capacity(LONGEST));
     // More than a key can be is not collected; the service says that it is none.

@@ -2,7 +2,10 @@
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
+use domain::Reason;
 use tokio::sync::mpsc;
+
+use crate::output::Failed;
 
 /// Longest line that is read, in bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -14,7 +17,13 @@ pub(crate) fn lines() -> mpsc::Receiver<io::Result<String>> {
     std::thread::spawn(move || {
         loop {
             let mut line = String::new();
-            let read = io::stdin().lock().take(LONGEST).read_line(&mut line);
+            let mut stdin = io::stdin().lock();
+            // All of a line that is too long is one paste, and is refused once: what is over is not the next one.
+            let mut read = stdin.by_ref().take(LONGEST).read_line(&mut line);
+            if matches!(read, Ok(bytes) if bytes as u64 == LONGEST && !line.ends_with('\n')) {
+                read = stdin.skip_until(b'\n').and(read);
+            }
+            drop(stdin);
             let ended = !matches!(read, Ok(1..));
             let sent = match read {
                 Ok(0) => break,
@@ -27,6 +36,12 @@ pub(crate) fn lines() -> mpsc::Receiver<io::Result<String>> {
         }
     });
     receiver
+}
+
+/// Standard input that breaks off.
+pub(super) fn unreadable(error: &io::Error) -> Failed {
+    let message = format!("standard input cannot be read: {error}");
+    Failed::because(Reason::RequestInvalid, message, "hand it over as UTF-8 text, and run it again")
 }
 
 /// True if a person types.

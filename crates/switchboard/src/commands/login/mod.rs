@@ -15,7 +15,7 @@ use service_kit::{PeerChannel, failure_from_proto};
 use crate::args::{Cli, LoginArgs, LoginProvider};
 use crate::control::{Auth, require};
 use crate::interrupt::{self, INTERRUPTED};
-use crate::output::{Failed, eprint_line, error_json, print_line};
+use crate::output::{Failed, eprint_line, error_json, print_json_line, print_line};
 
 /// A login that is done.
 struct Done {
@@ -57,12 +57,18 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
         }
         // One line, as all of them.
         Some(Err(Failed::Call(failed))) if cli.json => {
-            print_line(&error_json(&failed.0).to_string());
+            print_json_line(&error_json(&failed.0));
             Err(Failed::Printed(1))
         }
         Some(Err(failed)) => Err(failed),
         None => {
-            eprint_line("given up");
+            match cli.json {
+                true => {
+                    let failure = Failed::Interrupted("the login was given up, and nothing of it is left").failure();
+                    failure.iter().for_each(|failure| print_json_line(&error_json(failure)));
+                }
+                false => eprint_line("given up"),
+            }
             Err(Failed::Printed(INTERRUPTED))
         }
     }
@@ -71,7 +77,7 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
 fn report(cli: &Cli, asked: Option<&str>, done: &Done) {
     let Done { credential: label, email, plan } = done;
     if cli.json {
-        print_line(&json!({ "status": "ok", "credential": label, "email": email, "plan": plan }).to_string());
+        print_json_line(&json!({ "status": "ok", "credential": label, "email": email, "plan": plan }));
         return;
     }
     let who = email.as_ref().map(|e| format!(" as {e}")).unwrap_or_default();
@@ -90,7 +96,7 @@ fn announce(cli: &Cli, started: &StartLoginResponse) {
     if cli.json {
         let line = json!({ "status": "pending", "verificationUrl": started.verification_url, "userCode": started.user_code,
             "expiresAt": started.expires_at });
-        print_line(&line.to_string());
+        print_json_line(&line);
         return;
     }
     print_line(&format!("open   {}", started.verification_url));
@@ -101,7 +107,7 @@ fn announce(cli: &Cli, started: &StartLoginResponse) {
 /// What hinders a login that goes on: on standard error, and for programs on standard output too.
 fn notice(cli: &Cli, why: &Failure) {
     if cli.json {
-        print_line(&json!({ "status": "pending", "notice": why }).to_string());
+        print_json_line(&json!({ "status": "pending", "notice": why }));
     } else {
         eprint_line(&format!("notice: {}; still waiting (Ctrl-C gives up)", why.message));
     }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{Done, follow, input, notice};
 use crate::args::Cli;
-use crate::output::{Failed, eprint_text, print_failure, print_line};
+use crate::output::{Failed, eprint_text, print_failure, print_json_line, print_line};
 
 /// Runs one login to its end. Dropping it ends the login.
 pub(super) async fn login(cli: &Cli, channel: PeerChannel, label: Option<String>) -> Result<Done, Failed> {
@@ -34,7 +34,7 @@ fn announce(cli: &Cli, started: &StartLoginResponse) {
     if cli.json {
         let line = json!({ "status": "pending", "method": "paste", "verificationUrl": started.verification_url,
             "expiresAt": started.expires_at });
-        print_line(&line.to_string());
+        print_json_line(&line);
         return;
     }
     print_line(&format!("open   {}", started.verification_url));
@@ -58,8 +58,7 @@ async fn paste(cli: &Cli, client: &mut LoginServiceClient<PeerChannel>, login_id
             let told = input::is_terminal() && !cli.json;
             return Err(last.filter(|_| !told).map_or_else(nothing, ended).into());
         };
-        let pasted =
-            Zeroizing::new(line.map_err(|error| Failed::Message(format!("standard input cannot be read: {error}")))?);
+        let pasted = Zeroizing::new(line.map_err(|error| input::unreadable(&error))?);
         if pasted.trim().is_empty() {
             continue;
         }
@@ -96,7 +95,7 @@ fn ended(refused: Failure) -> Failure {
 /// A paste that was not taken; the login goes on.
 fn tell(cli: &Cli, failure: &Failure) {
     if cli.json {
-        print_line(&json!({ "status": "pending", "error": failure }).to_string());
+        print_json_line(&json!({ "status": "pending", "error": failure }));
     } else {
         print_failure(failure);
     }
