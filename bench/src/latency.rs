@@ -1,187 +1,117 @@
-//! The time of one streamed call, from sending it to the end of its body, on a connection that is kept.
+//! The times of one stream, on a connection that is kept, one call after the other.
 
-use std::time::{Duration, Instant};
-
-use reqwest::{Client, RequestBuilder};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::Failed;
-use crate::deployments::Deployments;
-use crate::sim::SimProcess;
+use crate::client::Connection;
+use crate::figures::percentile;
+use crate::rows::{Endpoint, Running};
+use crate::throughput::SHORT;
 
-/// Calls before the measurement, so that connections, pools and caches are as in service.
-pub(crate) const WARM_UP: usize = 100;
-/// A dozen events, as a short answer has.
-const PROMPT: &str = "Reply exactly: OK";
-/// The last event of a good answer.
-const LAST_EVENT: &[u8] = b"response.completed";
+/// The end of a good stream.
+pub(crate) const LAST_EVENT: &[u8] = b"response.completed";
+/// What stands before the text of an event that holds a part of the answer.
+const DELTA: &[u8] = b"\"delta\":\"";
+/// Calls before a measurement, so that connections, pools and caches are as in service.
+const WARM_UP: usize = 20;
+/// Milliseconds between two events where each is timed.
+const PACE_MS: u32 = 2;
 
-/// The ways to the simulator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    Direct,
-    OneProcess,
-    FourProcesses,
+/// Microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Times {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
-impl Way {
-    pub(crate) const ALL: [Way; 3] = [Way::Direct, Way::OneProcess, Way::FourProcesses];
-}
-
-/// One round's calls by one way.
-#[derive(Clone, Debug)]
-pub(crate) struct Block {
-    pub(crate) way: Way,
-    /// To the end of the body, sorted.
-    pub(crate) whole: Vec<Duration>,
-    /// To the first byte of the body, sorted.
-    pub(crate) first: Vec<Duration>,
-}
-
-/// All rounds.
-#[derive(Clone, Debug)]
-pub(crate) struct Latency {
-    pub(crate) rounds: Vec<Vec<Block>>,
-    /// Processor time of the services for one call: one process, four processes.
-    pub(crate) cpu_per_call: [Duration; 2],
-}
-
-/// Measures all ways in turns: what disturbs the machine for a while disturbs all of them.
-pub(crate) async fn measure(
-    sim: &SimProcess,
-    deployments: &mut Deployments,
-    rounds: usize,
-    calls: usize,
-) -> Result<Latency, Failed> {
-    // A client of its own for each way: as many connections as agents would have.
-    let clients = [sim.client()?, sim.client()?, sim.client()?];
-    for way in Way::ALL {
-        block(way, &clients, sim, deployments, WARM_UP).await?;
+impl Times {
+    fn of(mut values: Vec<Duration>) -> Self {
+        values.sort_unstable();
+        Self { p50: percentile(&values, 50), p99: percentile(&values, 99) }
     }
-    let before = [deployments.one.cpu()?, deployments.four.cpu()?];
-    let mut done = Vec::new();
-    for round in 0..rounds {
-        let mut blocks = Vec::new();
-        // Each way comes first, second and third.
-        for turn in 0..Way::ALL.len() {
-            let way = Way::ALL[(round + turn) % Way::ALL.len()];
-            blocks.push(block(way, &clients, sim, deployments, calls).await?);
-        }
-        done.push(blocks);
-    }
-    let after = [deployments.one.cpu()?, deployments.four.cpu()?];
-    let count = u32::try_from(rounds.saturating_mul(calls).max(1))?;
-    let per_call = |place: usize| after[place].saturating_sub(before[place]) / count;
-    Ok(Latency { rounds: done, cpu_per_call: [per_call(0), per_call(1)] })
 }
 
-async fn block(
-    way: Way,
-    clients: &[Client; 3],
-    sim: &SimProcess,
-    deployments: &Deployments,
-    calls: usize,
-) -> Result<Block, Failed> {
-    let mut block = Block { way, whole: Vec::new(), first: Vec::new() };
-    for _ in 0..calls {
-        let request = match way {
-            Way::Direct => sim.direct_call(&clients[0], PROMPT),
-            Way::OneProcess => deployments.one.call(&clients[1], PROMPT),
-            Way::FourProcesses => deployments.four.call(&clients[2], PROMPT),
+/// From sending the request to the first event. Ends after so many calls, or after `most`.
+pub(crate) async fn first_event(row: &Running, calls: usize, most: Duration) -> Result<Times, Failed> {
+    let request = row.endpoint.request(SHORT);
+    let mut connection = warm(&row.endpoint).await?;
+    let (began, mut times) = (Instant::now(), Vec::with_capacity(calls));
+    while times.len() < calls && (began.elapsed() < most || times.is_empty()) {
+        let sent = Instant::now();
+        let mut first = None;
+        let mut seen = |_: &[u8]| {
+            first.get_or_insert_with(|| sent.elapsed());
         };
-        let (first, whole) = call(request).await.map_err(|error| format!("{way:?}: {error}"))?;
-        block.first.push(first);
-        block.whole.push(whole);
+        connection.call(&request, &mut seen).await?;
+        times.extend(first);
     }
-    block.first.sort_unstable();
-    block.whole.sort_unstable();
-    Ok(block)
+    Ok(Times::of(times))
 }
 
-/// One call read to its end; a body without its last event is a failed measurement.
-async fn call(request: RequestBuilder) -> Result<(Duration, Duration), Failed> {
-    let request = request.build_split();
-    let (client, request) = (request.0, request.1?);
-    let began = Instant::now();
-    let mut response = client.execute(request).await?;
-    let status = response.status();
-    let (mut first, mut tail) = (None, Vec::new());
-    while let Some(chunk) = response.chunk().await? {
-        first.get_or_insert_with(|| began.elapsed());
-        tail.extend_from_slice(&chunk);
+/// From the simulator's sending an event to its arrival, for events that come one by one.
+pub(crate) async fn each_event(row: &Running, events: usize) -> Result<Times, Failed> {
+    let request = row.endpoint.request(&format!("[[sim:stamped:{events}:{PACE_MS}]]"));
+    let mut connection = warm(&row.endpoint).await?;
+    let (mut times, mut stamps) = (Vec::with_capacity(events), Stamps::default());
+    let mut chunks = connection.begin(&request, &mut |part: &[u8]| stamps.read(part, &mut times)).await?;
+    while !chunks.is_over() {
+        connection.more(&mut chunks, &mut |part: &[u8]| stamps.read(part, &mut times)).await?;
     }
-    let whole = began.elapsed();
-    if !status.is_success() || !tail.windows(LAST_EVENT.len()).any(|part| part == LAST_EVENT) {
-        return Err(format!("{status}: {}", String::from_utf8_lossy(&tail)).into());
+    if times.len() < events {
+        return Err(format!("{} of {events} events came with the time of their making", times.len()).into());
     }
-    Ok((first.unwrap_or(whole), whole))
+    Ok(Times::of(times))
 }
 
-impl Latency {
-    /// A figure of each round by one way.
-    pub(crate) fn of(&self, way: Way, figure: impl Fn(&Block) -> Duration) -> Vec<Duration> {
-        self.rounds.iter().flatten().filter(|block| block.way == way).map(figure).collect()
+/// A connection that has made calls.
+async fn warm(endpoint: &Endpoint) -> Result<Connection, Failed> {
+    let request = endpoint.request(SHORT);
+    let mut connection = Connection::open(endpoint.address).await?;
+    for _ in 0..WARM_UP {
+        connection.call(&request, |_: &[u8]| ()).await?;
     }
-
-    /// What a way adds to the direct call in each round, in microseconds.
-    pub(crate) fn added(&self, way: Way, figure: impl Fn(&Block) -> Duration) -> Vec<f64> {
-        let (direct, way) = (self.of(Way::Direct, &figure), self.of(way, &figure));
-        direct.iter().zip(way).map(|(direct, way)| micros(way) - micros(*direct)).collect()
-    }
-
-    /// How many times as long a way takes, in each round.
-    pub(crate) fn ratio(&self, way: Way, figure: impl Fn(&Block) -> Duration) -> Vec<f64> {
-        let (direct, way) = (self.of(Way::Direct, &figure), self.of(way, &figure));
-        direct.iter().zip(way).map(|(direct, way)| micros(way) / micros(*direct)).collect()
-    }
+    Ok(connection)
 }
 
-impl Block {
-    pub(crate) fn p50(&self) -> Duration {
-        percentile(&self.whole, 50)
-    }
+/// Looks for the times that events hold. An event comes whole, or in a part and the next.
+#[derive(Default)]
+struct Stamps {
+    rest: Vec<u8>,
+}
 
-    pub(crate) fn p90(&self) -> Duration {
-        percentile(&self.whole, 90)
-    }
-
-    pub(crate) fn first_p50(&self) -> Duration {
-        percentile(&self.first, 50)
+impl Stamps {
+    fn read(&mut self, part: &[u8], times: &mut Vec<Duration>) {
+        let now = SystemTime::now();
+        self.rest.extend_from_slice(part);
+        while let Some(end) = self.rest.windows(2).position(|two| two == b"\n\n") {
+            let event: Vec<u8> = self.rest.drain(..end + 2).collect();
+            times.extend(stamp(&event).and_then(|at| now.duration_since(SystemTime::UNIX_EPOCH + at).ok()));
+        }
     }
 }
 
-/// The value below which `percent` of the sorted values lie (nearest rank); zero of none.
-fn percentile(sorted: &[Duration], percent: usize) -> Duration {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied().unwrap_or_default()
-}
-
-pub(crate) fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+/// The time that an event's text is, if it is one.
+fn stamp(event: &[u8]) -> Option<Duration> {
+    let at = event.windows(DELTA.len()).position(|part| part == DELTA)? + DELTA.len();
+    let digits: String =
+        event.get(at..)?.iter().map(|byte| char::from(*byte)).take_while(char::is_ascii_digit).collect();
+    Some(Duration::from_nanos(digits.parse().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn block(way: Way, values: &[u64]) -> Block {
-        let values: Vec<_> = values.iter().map(|value| Duration::from_micros(*value)).collect();
-        Block { way, whole: values.clone(), first: values }
-    }
-
     #[test]
-    fn percentiles_are_nearest_ranks() {
-        let values = block(Way::Direct, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-        assert_eq!((values.p50(), values.p90()), (Duration::from_micros(5), Duration::from_micros(9)));
-        assert_eq!(block(Way::Direct, &[7]).p90(), Duration::from_micros(7));
-        assert_eq!(block(Way::Direct, &[]).p50(), Duration::ZERO);
-    }
-
-    #[test]
-    fn ways_are_compared_within_their_round() {
-        let round = |direct, one| vec![block(Way::OneProcess, &[one]), block(Way::Direct, &[direct])];
-        let latency = Latency { rounds: vec![round(100, 300), round(200, 300)], cpu_per_call: [Duration::ZERO; 2] };
-        let rounded = |values: Vec<f64>| values.into_iter().map(f64::round).collect::<Vec<_>>();
-        assert_eq!(rounded(latency.added(Way::OneProcess, Block::p50)), [200.0, 100.0]);
-        assert_eq!(rounded(latency.ratio(Way::OneProcess, Block::p50)), [3.0, 2.0]);
+    fn times_are_read_of_events_however_they_are_cut() {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos();
+        let text = format!(
+            "data: {{\"delta\":\"{now}\"}}\n\ndata: {{\"delta\":\"word\"}}\n\ndata: {{\"delta\":\"{now}\"}}\n\n"
+        );
+        for step in [1, 7, 1000] {
+            let (mut stamps, mut times) = (Stamps::default(), Vec::new());
+            text.as_bytes().chunks(step).for_each(|part| stamps.read(part, &mut times));
+            assert_eq!(times.len(), 2, "{step}");
+        }
     }
 }

@@ -1,103 +1,114 @@
-//! Memory of the services, idle and with streams open.
+//! Memory while streams are open, with fresh processes.
 
-use std::iter::Sum;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use reqwest::{Client, Response};
+use futures_util::future::try_join_all;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
 
 use crate::Failed;
-use crate::deployments::{Deployment, Deployments};
+use crate::client::Connection;
+use crate::rows::{Endpoint, Row};
 use crate::sim::SimProcess;
+use crate::throughput::SHORT;
 
-/// Events come this often on each open stream, for longer than anybody looks.
-const PROMPT: &str = "[[sim:long:10000:16:100]]";
-/// How long streams run before the look.
-const SETTLE: Duration = Duration::from_secs(2);
-/// How long streams may take to open and to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Streams that last for minutes, with an event every two seconds.
+const PACED: &str = "[[sim:long:150:16:2000]]";
+/// Calls before the first look, on several connections at once.
+const WARM_UP: usize = 50;
+/// Streams that are opened at once.
+const OPENING: usize = 64;
+/// How long opening or closing all of them may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Buffers that are full for a moment are empty again by then, and what is freed has been given back.
+const SETTLE: Duration = Duration::from_millis(1500);
 
-/// Bytes in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Bytes with so many streams open.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Memory {
-    /// `VmRSS`: a page that several processes share counts for each of them.
-    pub(crate) rss: u64,
-    /// `Pss`: a shared page counts in equal parts. None where the kernel does not say.
-    pub(crate) pss: Option<u64>,
+    /// After some calls, none open.
+    pub(crate) idle: u64,
+    /// Streams, and bytes with them.
+    pub(crate) open: Vec<(usize, u64)>,
+    /// Why there are no more figures.
+    pub(crate) ended: Option<String>,
 }
 
 impl Memory {
-    /// Of one process.
-    pub(crate) fn of(id: u32) -> Result<Self, Failed> {
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let rss = kilobytes(&status, "VmRSS:").ok_or_else(|| format!("/proc/{id}/status has no VmRSS"))?;
-        let smaps = std::fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap_or_default();
-        Ok(Self { rss, pss: kilobytes(&smaps, "Pss:") })
+    /// Bytes with so many streams.
+    pub(crate) fn at(&self, streams: usize) -> Option<u64> {
+        self.open.iter().find(|(count, _)| *count == streams).map(|(_, bytes)| *bytes)
+    }
+
+    /// Bytes for each stream beyond the first figure's.
+    #[expect(clippy::cast_precision_loss, reason = "no process has petabytes")]
+    pub(crate) fn further(&self, streams: usize) -> Option<f64> {
+        let (few, base) = *self.open.first()?;
+        let bytes = self.at(streams)?;
+        (streams > few).then(|| (bytes as f64 - base as f64) / (streams - few) as f64)
     }
 }
 
-impl Sum for Memory {
-    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
-        parts.fold(Self { rss: 0, pss: Some(0) }, |sum, part| Self {
-            rss: sum.rss + part.rss,
-            pss: sum.pss.zip(part.pss).map(|(sum, part)| sum + part),
-        })
-    }
-}
-
-/// The value in bytes of a line `name  123 kB`.
-fn kilobytes(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
-}
-
-/// The memory of each deployment while it has `count` streams open, one deployment after the other.
-pub(crate) async fn with_streams(
-    sim: &SimProcess,
-    deployments: &mut Deployments,
-    count: usize,
-) -> Result<[Memory; 2], Failed> {
-    let one = loaded(sim, &mut deployments.one, count).await?;
-    let four = loaded(sim, &mut deployments.four, count).await?;
-    Ok([one, four])
-}
-
-async fn loaded(sim: &SimProcess, deployment: &mut Deployment, count: usize) -> Result<Memory, Failed> {
-    let client = Client::builder().no_proxy().build()?;
-    let opening = (0..count).map(|_| open(deployment.call(&client, PROMPT)));
-    let opened = tokio::time::timeout(PATIENCE, join_all(opening)).await;
-    let opened = opened.map_err(|_| format!("{count} streams are not open after {} s", PATIENCE.as_secs()))?;
-    let streams: Vec<Response> = opened.into_iter().collect::<Result<_, _>>()?;
-    let reading = join_all(streams.into_iter().map(read));
-    let looking = async {
-        tokio::time::sleep(SETTLE).await;
-        let open = sim.open_streams().await?;
-        if open != count as u64 {
-            return Err(format!("{open} streams are open at the simulator, not {count}").into());
+/// Starts the row anew and looks at its memory with each of these numbers of streams, which grow.
+pub(crate) async fn measure(row: Row, sim: &SimProcess, counts: &[usize]) -> Result<Memory, Failed> {
+    let mut running = row.start(sim).await?;
+    let endpoint = running.endpoint.clone();
+    try_join_all((0..WARM_UP).map(|_| call(&endpoint))).await?;
+    tokio::time::sleep(SETTLE).await;
+    let mut memory = Memory { idle: running.usage()?.memory, ..Memory::default() };
+    let mut open = JoinSet::new();
+    for count in counts {
+        if let Err(error) = grow(&mut open, *count, &endpoint, sim).await {
+            memory.ended = Some(format!("{count} streams: {error}"));
+            break;
         }
-        deployment.memory()
-    };
-    let memory = tokio::select! {
-        memory = looking => memory?,
-        _ = reading => return Err("the streams have ended".into()),
-    };
-    // Dropped with `reading`; the next measurement must not see them.
+        memory.open.push((*count, running.usage()?.memory));
+    }
+    open.abort_all();
+    while open.join_next().await.is_some() {}
+    drop(running);
     gone(sim).await?;
     Ok(memory)
 }
 
-async fn open(request: reqwest::RequestBuilder) -> Result<Response, Failed> {
-    let mut response = request.send().await?.error_for_status()?;
-    // Up to the first event: headers may come before it.
-    response.chunk().await?.ok_or("a stream ended at once")?;
-    Ok(response)
+async fn call(endpoint: &Endpoint) -> Result<(), Failed> {
+    Connection::open(endpoint.address).await?.call(&endpoint.request(SHORT), |_: &[u8]| ()).await
 }
 
-async fn read(mut response: Response) {
-    while let Ok(Some(_)) = response.chunk().await {}
+/// Opens streams until there are `count`, and lets them be for a while.
+async fn grow(open: &mut JoinSet<()>, count: usize, endpoint: &Endpoint, sim: &SimProcess) -> Result<(), Failed> {
+    let request = endpoint.request(PACED);
+    let opening = stream::iter(open.len()..count).map(|_| begin(endpoint, &request)).buffer_unordered(OPENING);
+    let opened = tokio::time::timeout(PATIENCE, opening.try_collect::<Vec<_>>()).await;
+    for connection in opened.map_err(|_| format!("not open after {} s", PATIENCE.as_secs()))?? {
+        open.spawn(keep(connection));
+    }
+    tokio::time::sleep(SETTLE).await;
+    let found = sim.open_streams().await?;
+    let ended = std::iter::from_fn(|| open.try_join_next()).count();
+    if found != count as u64 || ended > 0 {
+        return Err(format!("{found} are open at the simulator, and {ended} have ended here").into());
+    }
+    Ok(())
 }
 
-/// Waits until no stream is open at the simulator.
+/// Up to the first event: headers may come before it.
+async fn begin(endpoint: &Endpoint, request: &[u8]) -> Result<(Connection, crate::client::Chunks), Failed> {
+    let mut connection = Connection::open(endpoint.address).await?;
+    let chunks = connection.begin(request, &mut |_: &[u8]| ()).await?;
+    Ok((connection, chunks))
+}
+
+/// Reads a stream to its end.
+async fn keep((mut connection, mut chunks): (Connection, crate::client::Chunks)) {
+    while connection.rest().await.is_ok() && connection.more(&mut chunks, &mut |_: &[u8]| ()).await.is_ok() {
+        if chunks.is_over() {
+            return;
+        }
+    }
+}
+
+/// Waits until no stream is open at the simulator: the next measurement must not see them.
 async fn gone(sim: &SimProcess) -> Result<(), Failed> {
     let waiting = async {
         while sim.open_streams().await? > 0 {
@@ -113,12 +124,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_lines_are_read_and_summed() {
-        assert_eq!(kilobytes("VmPeak:\t 9 kB\nVmRSS:\t  12 kB\n", "VmRSS:"), Some(12 * 1024));
-        assert_eq!(kilobytes("", "Pss:"), None);
-        let part = |rss, pss| Memory { rss, pss };
-        assert_eq!([part(1, Some(1)), part(2, Some(1))].into_iter().sum::<Memory>(), part(3, Some(2)));
-        assert_eq!([part(1, Some(1)), part(2, None)].into_iter().sum::<Memory>(), part(3, None));
-        assert!(Memory::of(std::process::id()).is_ok_and(|memory| memory.rss > 0));
+    fn further_streams_are_those_beyond_the_first_figures() {
+        let memory = Memory { idle: 1, open: vec![(200, 5_000_000), (1000, 13_000_000)], ended: None };
+        assert_eq!((memory.at(200), memory.further(200), memory.further(5000)), (Some(5_000_000), None, None));
+        assert_eq!(memory.further(1000).map(f64::round), Some(10_000.0));
     }
 }

@@ -1,175 +1,123 @@
 //! The figures as Markdown.
 
-use std::time::Duration;
-
-use crate::latency::{Block, Latency, Way, micros};
+use crate::figures::Figure;
 use crate::memory::Memory;
+use crate::results::{Measured, Number, Results, Target};
+use crate::rows::Row;
 
-/// All that was measured.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    pub(crate) machine: String,
-    /// Arguments of this run.
-    pub(crate) command: Vec<String>,
-    pub(crate) tls: bool,
-    /// Of a round, by each way.
-    pub(crate) calls: usize,
-    pub(crate) latency: Latency,
-    /// Idle, after the calls, with streams open: each of one process and of four.
-    pub(crate) memory: [[Memory; 2]; 3],
-    pub(crate) streams: usize,
-    pub(crate) demos: Vec<Duration>,
-    pub(crate) took: Duration,
-}
-
-impl Report {
+impl Results {
     pub(crate) fn markdown(&self) -> String {
-        let arguments: String = self.command.iter().map(|argument| format!(" {argument}")).collect();
-        let separator = if arguments.is_empty() { "" } else { " --" };
-        let upstream = if self.tls { "TLS and HTTP/2" } else { "plain HTTP/1.1" };
-        let head = format!(
-            "Machine: {}\nCommand: `cargo run --release -p bench{separator}{arguments}` ({:.0} s)\nUpstream: codex-sim at \
-             full speed, {upstream}; {} rounds of {} calls by each way, in turns\n\n",
-            self.machine,
-            self.took.as_secs_f64(),
-            self.latency.rounds.len(),
-            self.calls
-        );
-        [head, self.latency_table(), self.memory_table(), self.demo_line()].concat()
+        let head = format!("Machine: {}\nCommand: `{}` ({:.0} s)\n\n", self.machine, self.command, self.took);
+        let skipped = self.skipped.iter().map(|(row, why)| format!("Left out: {}: {why}\n", row.label()));
+        let ended = self.rows.iter().filter_map(|row| {
+            let why = row.memory.as_ref()?.ended.as_ref()?;
+            Some(format!("Not measured: {}: {why}\n", row.row.label()))
+        });
+        let remarks: String = skipped.chain(ended).collect();
+        [head, self.table(), "\n".to_owned(), self.memory_table(), "\n".to_owned(), self.verdicts(), remarks].concat()
     }
 
-    fn latency_table(&self) -> String {
-        let mut table =
-            "| one streamed call | p50 | p90 | first byte p50 | added p50 (range of rounds) | times as long | \
-                         CPU for a call |\n|---|---|---|---|---|---|---|\n"
-                .to_owned();
-        for way in Way::ALL {
-            let of =
-                |figure: fn(&Block) -> Duration| median(self.latency.of(way, figure).into_iter().map(micros).collect());
-            let (added, ratio, cpu) = match way {
-                Way::Direct => ("–".to_owned(), "1".to_owned(), "–".to_owned()),
-                way => {
-                    let added = self.latency.added(way, Block::p50);
-                    let (least, most) = range(&added);
-                    let cpu = self.latency.cpu_per_call[usize::from(way == Way::FourProcesses)];
-                    (
-                        format!("**{}** ({} to {})", ms(median(added)), ms(least), ms(most)),
-                        format!("{:.2}", median(self.latency.ratio(way, Block::p50))),
-                        ms(micros(cpu)),
-                    )
-                }
-            };
-            table += &format!(
-                "| {} | {} | {} | {} | {added} | {ratio} | {cpu} |\n",
-                label(way),
-                ms(of(Block::p50)),
-                ms(of(Block::p90)),
-                ms(of(Block::first_p50))
-            );
+    fn table(&self) -> String {
+        let mut table = "| | to the first event: added p50 | added p99 | each event: added p50 | added p99 | streams/s at 1 | \
+                         at 32 | at 256 | CPU for a stream at 32 | peak memory |\n|---|---|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
+        for row in &self.rows {
+            let times: [Number; 4] =
+                [|r| r.first_event.p50, |r| r.first_event.p99, |r| r.each_event.p50, |r| r.each_event.p99];
+            let times = times.map(|number| match row.row {
+                // Of what the others are compared with, the whole time.
+                Row::Direct => format!("({})", micros(Figure::of(row.rounds.iter().map(number)))),
+                _ => micros(Figure::of(self.added(row.row, number))),
+            });
+            let rates: [Number; 3] = [|r| r.rates[0].per_second, |r| r.rates[1].per_second, |r| r.rates[2].per_second];
+            let rates = rates.map(|number| spread(Figure::of(row.rounds.iter().map(number)), 0, ""));
+            let cpu: Number = |r| r.rates[1].cpu;
+            let cpu =
+                if row.row == Row::Direct { "–".to_owned() } else { micros(Figure::of(row.rounds.iter().map(cpu))) };
+            let peak = if row.row == Row::Direct { "–".to_owned() } else { megabytes(row.peak) };
+            table +=
+                &format!("| {} | {} | {} | {cpu} | {peak} |\n", row.row.label(), times.join(" | "), rates.join(" | "));
         }
-        table + "\n"
+        table
     }
 
     fn memory_table(&self) -> String {
-        let row = |name: &str, place: usize| {
-            let cells: String = self.memory.iter().map(|when| format!(" {} |", cell(when[place]))).collect();
-            format!("| {name} |{cells}\n")
+        let with = |row: &Measured| row.memory.clone().map(|memory| (row.row, memory));
+        let rows: Vec<(Row, Memory)> = self.rows.iter().filter_map(with).collect();
+        let most = rows.iter().max_by_key(|(_, memory)| memory.open.len());
+        let Some(counts) = most.map(|(_, memory)| memory.open.iter().map(|(count, _)| *count).collect::<Vec<_>>())
+        else {
+            return String::new();
         };
-        format!(
-            "| memory, RSS (PSS) | started, no call yet | after {} calls | with {} open streams |\n|---|---|---|---|\n{}{}\n",
-            crate::latency::WARM_UP + self.latency.rounds.len() * self.calls,
-            self.streams,
-            row("`switchboard up`", 0),
-            row("four processes, sum", 1)
-        )
+        let head: String = counts.iter().map(|count| format!(" {count} open streams |")).collect();
+        let further: String = counts.iter().skip(1).map(|count| format!(" each further up to {count} |")).collect();
+        let lines = "---|".repeat(1 + counts.len() * 2);
+        let mut table = format!("| memory | idle |{head}{further}\n|{lines}\n");
+        for (row, memory) in rows {
+            let cell = |text: Option<String>| format!(" {} |", text.unwrap_or_else(|| "–".to_owned()));
+            let open: String = counts.iter().map(|count| cell(memory.at(*count).map(megabytes))).collect();
+            let each = |count: &usize| cell(memory.further(*count).map(|bytes| format!("{:.1} KB", bytes / 1e3)));
+            let each: String = counts.iter().skip(1).map(each).collect();
+            table += &format!("| {} | {} |{open}{each}\n", row.label(), megabytes(memory.idle));
+        }
+        table
     }
 
-    fn demo_line(&self) -> String {
-        let seconds: Vec<f64> = self.demos.iter().map(Duration::as_secs_f64).collect();
-        let (least, most) = range(&seconds);
-        let runs = seconds.len();
-        format!(
-            "`switchboard demo` from start to exit: median **{:.2} s** ({least:.2} to {most:.2}, {runs} runs)\n",
-            median(seconds)
-        )
-    }
-}
-
-fn label(way: Way) -> &'static str {
-    match way {
-        Way::Direct => "direct to the simulator",
-        Way::OneProcess => "through `switchboard up`",
-        Way::FourProcesses => "through four processes",
-    }
-}
-
-/// The middle value, or the mean of the two in the middle; zero of none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.get(middle) {
-        None => 0.0,
-        Some(value) if values.len() % 2 == 1 => *value,
-        Some(value) => f64::midpoint(values[middle - 1], *value),
+    fn verdicts(&self) -> String {
+        let mut table = "| target | asked | measured | |\n|---|---|---|---|\n".to_owned();
+        for target in self.targets() {
+            let Target { text, unit, limit, at_least, figure } = target;
+            let asked = if at_least { "at least" } else { "at most" };
+            let places = if unit == "×" { 2 } else { 1 };
+            let verdict = match target.met() {
+                Some(true) => "met",
+                Some(false) => "**not met**",
+                None => "not measured",
+            };
+            let measured = spread(figure, places, unit);
+            table += &format!("| {text} | {asked} {limit} {unit} | {measured} | {verdict} |\n");
+        }
+        table + "\n"
     }
 }
 
-fn range(values: &[f64]) -> (f64, f64) {
-    let least = values.iter().copied().min_by(f64::total_cmp).unwrap_or_default();
-    let most = values.iter().copied().max_by(f64::total_cmp).unwrap_or_default();
-    (least, most)
+fn micros(figure: Option<Figure>) -> String {
+    spread(figure, 0, "µs")
 }
 
-fn ms(micros: f64) -> String {
-    format!("{:.2} ms", micros / 1e3)
-}
-
-fn cell(memory: Memory) -> String {
-    match memory.pss {
-        Some(pss) => format!("{} ({})", mib(memory.rss), mib(pss)),
-        None => mib(memory.rss),
+/// The median, and the range where there is one.
+fn spread(figure: Option<Figure>, places: usize, unit: &str) -> String {
+    let Some(Figure { median, least, most }) = figure else { return "–".to_owned() };
+    let unit = if unit.is_empty() { String::new() } else { format!(" {unit}") };
+    if (most - least).abs() < f64::EPSILON {
+        return format!("{median:.places$}{unit}");
     }
+    format!("{median:.places$}{unit} ({least:.places$} to {most:.places$})")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no process has petabytes")]
-fn mib(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn medians_lie_in_the_middle() {
-        assert_eq!(format!("{} {} {}", median(vec![3.0, 1.0, 2.0]), median(vec![4.0, 1.0]), median(vec![])), "2 2.5 0");
-        assert_eq!(format!("{:?}", range(&[2.0, 1.0, 3.0])), "(1.0, 3.0)");
-    }
+    use crate::results::tests::results;
+    use crate::rows::Row;
 
     #[test]
     fn the_report_is_tables_and_says_how_it_was_made() {
-        let values: Vec<_> = (1..=10).map(Duration::from_millis).collect();
-        let block = |way| Block { way, whole: values.clone(), first: values.clone() };
-        let round = Way::ALL.map(block).to_vec();
-        let memory = |pss| [Memory { rss: 3 << 20, pss }; 2];
-        let report = Report {
-            machine: "2 × CPU".to_owned(),
-            command: vec!["--tls".to_owned()],
-            tls: true,
-            calls: 10,
-            latency: Latency { rounds: vec![round], cpu_per_call: [Duration::from_millis(1); 2] },
-            memory: [memory(None), memory(None), memory(Some(2 << 20))],
-            streams: 200,
-            demos: vec![Duration::from_millis(1500)],
-            took: Duration::from_secs(9),
-        };
-        let text = report.markdown();
+        let text =
+            results(&[(Row::Direct, 5000.0, 100.0), (Row::Nginx, 4000.0, 150.0), (Row::One, 2000.0, 200.0)]).markdown();
         for part in [
-            "`cargo run --release -p bench -- --tls` (9 s)",
-            "| direct to the simulator | 5.00 ms | 9.00 ms | 5.00 ms | – | 1 | – |",
-            "| through `switchboard up` | 5.00 ms | 9.00 ms | 5.00 ms | **0.00 ms** (0.00 ms to 0.00 ms) | 1.00 | 1.00 ms |",
-            "| four processes, sum | 3.0 MiB | 3.0 MiB | 3.0 MiB (2.0 MiB) |",
-            "median **1.50 s**",
+            "Command: `bench --quick` (9 s)",
+            "| the simulator directly | (100 µs) | (200 µs) | (100 µs) | (200 µs) | 5000 | 5000 | 5000 | – | – |",
+            "| nginx | 50 µs | 100 µs | 50 µs | 100 µs | 4000 | 4000 | 4000 | 100 µs | 2.0 MB |",
+            "| Switchboard, one process | 0.0 MB | 30.0 MB | 54.0 MB | 30.0 KB |",
+            "| one process: added p50 to the first event, of nginx's | at most 1 × | 2.00 × | **not met** |",
+            "| one process: streams/s at 32, of nginx's | at least 0.5 × | 0.50 × | met |",
+            "| four processes: memory with 200 open streams | at most 60 MB | – | not measured |",
+            "Left out: LiteLLM: it is not installed\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }

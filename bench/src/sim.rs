@@ -1,17 +1,21 @@
 //! The simulator in a process of its own, so that its work is not ours.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use codex_sim::SeededLogin;
 use e2e::Home;
-use reqwest::{Certificate, Client, RequestBuilder};
+use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::Failed;
+use crate::rows::Endpoint;
 
 /// The account that all calls are made for.
-pub(crate) const ACCOUNT: &str = "acct-bench";
+const ACCOUNT: &str = "acct-bench";
+/// The API key of those who know no other login.
+pub(crate) const API_KEY: &str = "sk-bench-0123456789";
 
 /// A running simulator. It is killed when dropped.
 #[derive(Debug)]
@@ -21,7 +25,7 @@ pub(crate) struct SimProcess {
     _stdout: BufReader<ChildStdout>,
     /// Where calls go: with TLS if it was asked for.
     pub(crate) base_url: String,
-    /// Without TLS, for its administration and as identity provider.
+    /// Without TLS, for direct calls, its administration, and as identity provider.
     pub(crate) plain_url: String,
     /// The certificate authority, with TLS.
     pub(crate) ca_pem: Option<String>,
@@ -35,7 +39,7 @@ impl SimProcess {
         let scratch = Home::bare();
         let ca_file = scratch.path("ca.pem");
         let mut command = Command::new(e2e::bin("codex-sim"));
-        command.args(["--record-limit", "0"]);
+        command.args(["--record-limit", "0", "--api-key", API_KEY]);
         if tls {
             command.args(["--tls", "also", "--ca-out"]).arg(&ca_file);
         }
@@ -62,32 +66,23 @@ impl SimProcess {
         Ok(Self { child, _stdout: stdout, base_url, plain_url, ca_pem, login, admin })
     }
 
-    /// A client that trusts the simulator.
-    pub(crate) fn client(&self) -> Result<Client, Failed> {
-        let builder = Client::builder().no_proxy().tcp_nodelay(true);
-        let builder = match &self.ca_pem {
-            Some(pem) => builder.tls_certs_merge([Certificate::from_pem(pem.as_bytes())?]),
-            None => builder,
-        };
-        Ok(builder.build()?)
+    /// `host:port`, for whoever speaks without TLS.
+    pub(crate) fn address(&self) -> Result<SocketAddr, Failed> {
+        Ok(self.plain_url.trim_start_matches("http://").parse()?)
     }
 
-    /// The call of an agent that talks to the upstream itself: all that Switchboard adds stands in it already.
-    pub(crate) fn direct_call(&self, client: &Client, prompt: &str) -> RequestBuilder {
-        let body = json!({
-            "model": "gpt-5.5",
-            "instructions": "Be brief.",
-            "input": [{ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": prompt }] }],
-            "stream": true,
-            "store": false,
-            "include": ["reasoning.encrypted_content"],
-        });
-        client
-            .post(format!("{}/backend-api/codex/responses", self.base_url))
-            .bearer_auth(&self.login.access_token)
-            .header("chatgpt-account-id", ACCOUNT)
-            .header("originator", "bench")
-            .json(&body)
+    /// The calls of an agent that talks to the upstream itself, or through something that only passes them on: all that
+    /// Switchboard adds to a request stands in it already.
+    pub(crate) fn direct(&self, address: SocketAddr) -> Endpoint {
+        Endpoint {
+            address,
+            path: "/backend-api/codex/responses",
+            headers: format!(
+                "authorization: Bearer {}\r\nchatgpt-account-id: {ACCOUNT}\r\noriginator: bench\r\n",
+                self.login.access_token
+            ),
+            whole: true,
+        }
     }
 
     /// Event streams open now.

@@ -1,6 +1,7 @@
 //! The command line as scripts meet it.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
@@ -24,6 +25,11 @@ pub struct Output {
 impl Output {
     /// Runs a command to its end, with `input` on its standard input.
     pub async fn of(command: Command, input: &str) -> Self {
+        Self::within(2 * PATIENCE, command, input).await
+    }
+
+    /// As [`Self::of`], for a command that takes longer than others: `limit` at most.
+    pub async fn within(limit: Duration, command: Command, input: &str) -> Self {
         let shown = format!("{command:?}");
         let canary = Canary::of_command(&command);
         if let Some(canary) = &canary {
@@ -37,7 +43,7 @@ impl Output {
         // A command that reads nothing may have closed it already.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
-        let ended = tokio::time::timeout(2 * PATIENCE, child.wait_with_output()).await;
+        let ended = tokio::time::timeout(limit, child.wait_with_output()).await;
         let output = ended.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output");
         if let Some(canary) = &canary {
             canary.said(&arguments, &output.stdout, &output.stderr);

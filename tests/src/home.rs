@@ -15,6 +15,7 @@ use crate::canary::Canary;
 use crate::cli::Output;
 use crate::collector::Collector;
 use crate::http::Answer;
+use crate::topology::Part;
 
 /// A file or folder of `tests/fixtures`.
 pub fn fixture(name: &str) -> PathBuf {
@@ -56,6 +57,8 @@ impl Home {
         home.set("targets.openai-api.base_url", quoted(&sim.openai_base_url()));
         // Only the transport service can be told to trust another authority.
         home.set("auth.identity_url", quoted(plain.as_deref().unwrap_or(&sim.base_url())));
+        // A test counts the requests that it makes; those about workspaces set this themselves.
+        home.set("auth.workspace_refresh", "\"0\"");
         if let Some(pem) = sim.ca_pem() {
             let path = home.write("ca.pem", pem);
             home.set("transport.ca_file", quoted(&path.to_string_lossy()));
@@ -201,6 +204,31 @@ impl Home {
         command.envs(&*self.environment.lock().unwrap_or_else(PoisonError::into_inner));
         command.arg("--data-dir").arg(self.data_dir()).arg("--config").arg(self.config_file());
         command
+    }
+
+    /// A command of the service `part` over this home.
+    pub(crate) fn service(&self, part: Part) -> Command {
+        let mut command = self.command(part.name());
+        if part == Part::Auth {
+            // The first of them makes what a first start needs, as `switchboard up` does.
+            command.arg("--init");
+        }
+        command
+    }
+
+    /// The folder that `switchboard certs init` has made for `name`: a service's, or `operator-alice`.
+    pub fn certificates(&self, name: &str) -> PathBuf {
+        self.data_dir().join("certs").join(name)
+    }
+
+    /// The environment that gives a process the certificate of `name`.
+    pub fn tls(&self, name: &str) -> [(&'static str, PathBuf); 3] {
+        let folder = self.certificates(name);
+        [
+            ("SWITCHBOARD__TLS__CA", folder.join("ca.pem")),
+            ("SWITCHBOARD__TLS__CERT", folder.join("cert.pem")),
+            ("SWITCHBOARD__TLS__KEY", folder.join("key.pem")),
+        ]
     }
 
     /// Runs `switchboard <args>` to its end.

@@ -28,6 +28,7 @@ mod home;
 mod http;
 mod process;
 mod provoke;
+mod proxy;
 mod switchboard;
 mod topology;
 
@@ -37,8 +38,9 @@ pub use collector::{Collector, Span};
 pub use grpc::{BearerKey, Gateway, question, stream_question};
 pub use home::{Home, fixture};
 pub use http::{Answer, Http};
-pub use process::{Process, Signal};
+pub use process::{Process, Signal, logs_all};
 pub use provoke::{Provoked, beyond_reach, provoke};
+pub use proxy::{Proxy, ProxyKind};
 pub use service_kit::{failure_from_status, trace_from_status};
 pub use switchboard::Switchboard;
 pub use topology::{Part, Topology};

@@ -21,6 +21,11 @@ const TRACE: &str = "SWITCHBOARD_E2E_TRACE";
 /// Log lines that are printed when a test fails.
 const LAST_LINES: usize = 60;
 
+/// Whether every process logs all that it can: floods then cost what writing of them costs, and times say little.
+pub fn logs_all() -> bool {
+    std::env::var_os(TRACE).is_some_and(|value| value == "1")
+}
+
 /// What came on standard output so far.
 #[derive(Debug, Default)]
 struct Printed {
@@ -43,9 +48,7 @@ impl Process {
     pub fn spawn(name: &str, mut command: Command, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).expect("the log file can be opened");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        if std::env::var_os(TRACE).is_some_and(|value| value == "1")
-            && !command.get_envs().any(|(k, _)| k == "RUST_LOG")
-        {
+        if logs_all() && !command.get_envs().any(|(k, _)| k == "RUST_LOG") {
             command.env("RUST_LOG", "trace");
         }
         let canary = Canary::of_command(&command).map(|canary| Arc::downgrade(&canary));

@@ -53,7 +53,6 @@ impl std::fmt::Debug for Provoked {
 pub fn beyond_reach(reason: Reason) -> Option<&'static str> {
     match reason {
         Reason::PeerRefused => Some("the socket's mode keeps other users out before a service can refuse them"),
-        Reason::Shed => Some("it takes 100,000 calls within a minute, or 100 logins"),
         Reason::Internal => Some("it is a defect"),
         Reason::Cancelled => Some("whoever cancels a call does not see what becomes of it"),
         _ => None,
@@ -129,6 +128,7 @@ fn configure(reason: Reason, sim: &Sim, home: &Home) {
     home.set("gateway.circuit_failures", "1000");
     match reason {
         Reason::RequestTooLarge => home.set("gateway.max_body_bytes", "1024"),
+        Reason::Shed => home.set("gateway.max_calls", "1"),
         Reason::UpstreamTimeout => home.set("transport.headers_timeout", "\"1s\""),
         Reason::StreamIdle => home.set("transport.idle_timeout", "\"1s\""),
         Reason::WrongEndpoint => {
@@ -184,15 +184,26 @@ async fn key(reason: Reason, switchboard: &Switchboard, kept: &mut Vec<Box<dyn A
         Reason::AgentNotAllowed => create(switchboard, &["--model", "openai/*"]).await,
         Reason::AgentLimited => {
             let key = create(switchboard, &["--concurrent", "1"]).await;
-            // Its one call is under way, and does not end by itself.
-            let endless = json!({ "model": MODEL, "input": "[[sim:silence:4]]", "stream": true });
-            let open = switchboard.http_as(Some(&key)).open(&endless).await;
-            assert_eq!(open.status(), 200);
-            kept.push(Box::new(open));
+            // Its one call.
+            kept.push(Box::new(endless(switchboard, &key).await));
+            key
+        }
+        Reason::Shed => {
+            // The one call that there is room for is under way, and does not end by itself.
+            let key = switchboard.key();
+            kept.push(Box::new(endless(switchboard, &key).await));
             key
         }
         _ => switchboard.key(),
     }
+}
+
+/// A call that is under way, and does not end by itself.
+async fn endless(switchboard: &Switchboard, key: &str) -> reqwest::Response {
+    let body = json!({ "model": MODEL, "input": "[[sim:silence:4]]", "stream": true });
+    let open = switchboard.http_as(Some(key)).open(&body).await;
+    assert_eq!(open.status(), 200);
+    open
 }
 
 async fn create(switchboard: &Switchboard, limits: &[&str]) -> String {

@@ -27,6 +27,8 @@ pub struct Switchboard {
     agents: String,
     /// Of the admin port of each process.
     admin: BTreeMap<&'static str, String>,
+    /// With mutual TLS, where each service listens for the others; it comes back there.
+    internal: BTreeMap<&'static str, String>,
 }
 
 impl Switchboard {
@@ -45,8 +47,10 @@ impl Switchboard {
     ///
     /// Which process did not come up, with its output and log. The others are ended.
     pub async fn try_start(home: &Home, topology: Topology) -> Result<Self, String> {
-        if topology == Topology::FourProcesses {
-            share_seal_key(home);
+        match topology {
+            Topology::OneProcess => {}
+            Topology::FourProcesses => share_seal_key(home),
+            Topology::MutualTls => make_certificates(home).await?,
         }
         let mut this = Self {
             home: home.clone(),
@@ -54,6 +58,7 @@ impl Switchboard {
             processes: BTreeMap::new(),
             agents: String::new(),
             admin: BTreeMap::new(),
+            internal: BTreeMap::new(),
         };
         this.start_missing().await?;
         Ok(this)
@@ -84,6 +89,8 @@ impl Switchboard {
         self.admin.insert(name, admin.clone());
         if front == Part::Gateway.name() {
             self.agents.clone_from(listening);
+        } else if self.topology == Topology::MutualTls {
+            self.internal.insert(name, listening.clone());
         }
         Ok(())
     }
@@ -95,15 +102,29 @@ impl Switchboard {
                 command.arg("up");
                 command
             }
-            (Topology::FourProcesses, part) => {
-                let mut command = self.home.command(part.name());
-                if part == Part::Auth {
-                    // The first of them makes what a first start needs, as `switchboard up` does.
-                    command.arg("--init");
-                }
-                command
-            }
+            (Topology::FourProcesses, part) => self.home.service(part),
+            (Topology::MutualTls, part) => self.over_tls(part),
         }
+    }
+
+    fn over_tls(&self, part: Part) -> Command {
+        let mut command = self.home.service(part);
+        command.envs(self.home.tls(part.name()));
+        let address = |part: Part| self.internal.get(part.name()).map_or("127.0.0.1:0", String::as_str);
+        let url = |part| format!("https://{}", address(part));
+        if part == Part::Gateway {
+            command.env("SWITCHBOARD__GATEWAY__AUTH", url(Part::Auth));
+            command.env("SWITCHBOARD__GATEWAY__ROUTER", url(Part::Router));
+            command.env("SWITCHBOARD__GATEWAY__TRANSPORTS__LOCAL__ADDRESS", url(Part::Transport));
+        } else {
+            command.arg("--listen").arg(address(part));
+        }
+        command
+    }
+
+    /// With mutual TLS, `host:port` where `part` listens for the others.
+    pub fn internal(&self, part: Part) -> &str {
+        self.internal.get(part.name()).map(String::as_str).unwrap_or_default()
     }
 
     /// The place it runs in.
@@ -259,6 +280,16 @@ fn fetch(address: &str, page: &str) -> Option<Vec<u8>> {
 }
 
 /// Processes of their own share the seal key through a file.
+async fn make_certificates(home: &Home) -> Result<(), String> {
+    let made = home.cli(&["certs", "init", "--operator", "alice"]).await;
+    if made.code != Some(0) {
+        return Err(made.to_string());
+    }
+    let quoted = |name: &str| format!("\"{}\"", home.certificates(name).join("seal.key").display());
+    home.set("auth.seal_key_file", quoted("auth-svc")).set("transport.seal_key_file", quoted("transport-svc"));
+    Ok(())
+}
+
 fn share_seal_key(home: &Home) {
     let path = home.path("seal.key");
     if !path.exists() {

@@ -7,17 +7,19 @@ pub enum Topology {
     OneProcess,
     /// The four service binaries, joined by unix sockets in the data directory.
     FourProcesses,
+    /// The four service binaries, joined by TCP with mutual TLS, as on several hosts.
+    MutualTls,
 }
 
 impl Topology {
-    /// All of them.
+    /// Those that every suite runs in. What stands between the four is looked at by suites of its own.
     pub const ALL: [Topology; 2] = [Topology::OneProcess, Topology::FourProcesses];
 
     /// The process that `part` runs in, by the name of its binary.
     pub fn process_of(self, part: Part) -> &'static str {
         match self {
             Self::OneProcess => "switchboard",
-            Self::FourProcesses => part.name(),
+            Self::FourProcesses | Self::MutualTls => part.name(),
         }
     }
 }

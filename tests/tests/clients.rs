@@ -1,9 +1,33 @@
-//! Real clients against the real binaries: Codex CLI, `buf curl`, and OpenAI's SDKs for Python and Node.
+//! Real clients against the real binaries: Codex CLI, OpenClaw, `buf curl`, and OpenAI's SDKs for Python and Node.
 //!
 //! Run with `.ci/tools && . .ci/env && cargo test -p e2e --test clients -- --ignored --test-threads=1`. A tool that is
 //! not there fails its test: a skipped test would look like a client that works.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "what cannot be set up is a failed test")]
+
+/// As [`e2e::in_each_topology`], for tests that run only where the clients are.
+macro_rules! in_each_topology {
+    ($($(#[$meta:meta])* async fn $name:ident($topology:ident) $body:block)+) => { $(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn run($topology: e2e::Topology) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs real clients: .ci/tools installs them"]
+            async fn one_process() {
+                Box::pin(run(e2e::Topology::OneProcess)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            #[ignore = "needs real clients: .ci/tools installs them"]
+            async fn four_processes() {
+                Box::pin(run(e2e::Topology::FourProcesses)).await;
+            }
+        }
+    )+ };
+}
 
 #[path = "clients/buf_curl.rs"]
 mod buf_curl;
@@ -11,12 +35,16 @@ mod buf_curl;
 mod codex;
 #[path = "clients/matrix.rs"]
 mod matrix;
-#[path = "clients/node.rs"]
-mod node;
-#[path = "clients/openai_chat.rs"]
-mod openai_chat;
-#[path = "clients/openai_sdk.rs"]
-mod openai_sdk;
+#[path = "clients/openclaw.rs"]
+mod openclaw;
+#[path = "clients/sdk.rs"]
+mod sdk;
+#[path = "clients/sdk_chat.rs"]
+mod sdk_chat;
+#[path = "clients/sdk_patience.rs"]
+mod sdk_patience;
+#[path = "clients/sdk_responses.rs"]
+mod sdk_responses;
 #[path = "clients/tools.rs"]
 mod tools;
 
@@ -43,7 +71,9 @@ impl Place {
 
     /// As [`Self::start`], with a home that `prepare` may change.
     async fn start_with(topology: Topology, prepare: impl FnOnce(&Home)) -> Self {
-        let config = SimConfig { tls: Some(TlsMode::AlsoPlain), ..SimConfig::default() };
+        // Agents send long prompts, and what of them goes upstream is looked at.
+        let config =
+            SimConfig { tls: Some(TlsMode::AlsoPlain), record_body_bytes: 1024 * 1024, ..SimConfig::default() };
         let sim = Sim::start(config).await.expect("a simulator");
         let home = Home::new(&sim);
         prepare(&home);

@@ -27,12 +27,12 @@ pub(crate) struct Actor(Option<Peer>);
 impl Actor {
     /// Whoever is at the other end of the connection that `request` came by.
     pub(crate) fn of<T>(request: &Request<T>) -> Self {
-        Self(request.extensions().get::<Peer>().copied())
+        Self(request.extensions().get::<Peer>().cloned())
     }
 
     /// Who it is, for people. A user's name stands in a file, which is not read on the threads that serve calls.
     async fn name(&self) -> String {
-        let Some(peer) = self.0 else { return "unknown".to_owned() };
+        let Some(peer) = self.0.clone() else { return "unknown".to_owned() };
         tokio::task::spawn_blocking(move || peer.describe()).await.unwrap_or_else(|_| "unknown".to_owned())
     }
 }

@@ -26,6 +26,7 @@ mod start;
 mod store;
 mod vault;
 mod way_back;
+mod workspace;
 
 pub use error::BuildError;
 pub use service::AuthService;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use auth_svc::AuthOptions;
 use domain::Clock;
 use domain::service::AUTH;
+use service_kit::Holder;
 use service_kit::startup::{self, Start, StartError};
-use service_kit::{Holder, ServeOptions};
 
 fn main() -> ExitCode {
     startup::run(AUTH, serve)
@@ -25,13 +25,14 @@ async fn serve(start: Start) -> Result<(), StartError> {
     };
     let service = auth_svc::build(options).await.map_err(|error| error.start_error(&start.data_dir))?;
 
-    let listener = start.bind_internal(AUTH, start.config.auth.listen.as_deref()).await?;
+    let options = start.internal_options();
+    let listeners = start.bind_internal(AUTH, start.config.auth.listen.as_deref()).await?;
     let admin = start.bind(&start.config.auth.admin_listen).await?;
-    startup::announce(&[(AUTH, &listener), ("admin", &admin)]);
+    startup::announce_all(AUTH, &listeners, &[("admin", &admin)]);
 
     service.keep_fresh();
     let admin = (service.admin(), admin);
-    startup::serve_with_admin(service.mounted(), listener, admin, ServeOptions::default(), start.shutdown).await?;
+    startup::serve_with_admin(service.mounted(), listeners, admin, options, start.shutdown).await?;
     // A refresh that is under way must reach the database.
     service.shutdown().await;
     Ok(())

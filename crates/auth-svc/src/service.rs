@@ -27,6 +27,7 @@ use crate::keys::Keys;
 use crate::login::Logins;
 use crate::refresh::Refresher;
 use crate::store::{Store, Upgraded};
+use crate::workspace::Workspaces;
 
 /// How long a shutdown waits for the database, beyond the identity provider's time.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -82,7 +83,8 @@ impl AuthService {
             tracker.clone(),
             audit.clone(),
         );
-        let credentials = Credentials::new(store.clone(), refresher.clone(), clock.clone(), audit.clone());
+        let credentials =
+            Credentials::new(store.clone(), refresher.clone(), clock.clone(), audit.clone(), Workspaces::new(config));
         let diagnosis =
             Diagnosis::new(store.clone(), refresher.clone(), credentials.clone(), clock.clone(), config, places);
         let maintenance = Maintenance::new(

@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use crate::{
     record::{Exchange, Kept, RecordedRequest},
     reply::{self, Reply},
-    server::line::Line,
+    scenario::Scenario,
+    server::line::{Ending, Line},
     state::{AccessCheck, AdoptTokens, SimState, key_label},
     tokens,
 };
@@ -78,7 +79,10 @@ impl Call {
         number: u32,
         request: Request<Incoming>,
     ) -> Result<Self, (Option<Exchange>, Reply)> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
+        if let Some(scenario) = of_the_upload(&state, &parts) {
+            break_off(&state, &line, &parts, &mut body, &scenario).await;
+        }
         let Ok(wire) = Limited::new(body, BODY_LIMIT).collect().await.map(http_body_util::Collected::to_bytes) else {
             // Too long, or the client went away: there may be nobody to answer.
             return Err((None, reply::detail(413, "Request body too large")));
@@ -133,6 +137,38 @@ impl Call {
         let query = self.query.as_deref().unwrap_or_default();
         form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
+}
+
+/// The scenario that strikes while a request for an answer is read, counted as used.
+fn of_the_upload(state: &SimState, parts: &Parts) -> Option<Scenario> {
+    if parts.method != Method::POST || !parts.uri.path().ends_with("/responses") {
+        return None;
+    }
+    let bearer = identify(state, &parts.headers);
+    let mut book = state.book();
+    ["*"].into_iter().chain(bearer.label()).find_map(|target| {
+        let scenario = book.rules.peek_scenario(target)?;
+        matches!(scenario, Scenario::CutUpload | Scenario::StallUpload)
+            .then(|| book.rules.take_scenario(target))
+            .flatten()
+    })
+}
+
+/// Reads the first part of a body, and no more. Never returns: the connection ends, or the client does.
+async fn break_off(state: &SimState, line: &Line, parts: &Parts, body: &mut Incoming, scenario: &Scenario) {
+    let read = match body.frame().await {
+        Some(Ok(frame)) => frame.into_data().map(|data| data.len()).unwrap_or_default(),
+        _ => 0,
+    };
+    let bearer = identify(state, &parts.headers);
+    let (record, kept) = describe(state, line, parts, &bearer, read, &Bytes::new());
+    let record = RecordedRequest { scenario: Some(scenario.to_string()), ..record };
+    let mut exchange = state.recorder().open(record, kept, &line.over);
+    if *scenario == Scenario::CutUpload {
+        exchange.finish("cut");
+        line.end(Ending::Reset);
+    }
+    std::future::pending().await
 }
 
 fn ray(request_id: &str) -> String {

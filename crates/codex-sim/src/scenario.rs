@@ -73,8 +73,20 @@ pub enum Scenario {
     Hangup,
     /// HTTP/2: GOAWAY naming the request's stream as not processed. HTTP/1.1: as `hangup`.
     Goaway,
+    /// HTTP/2: GOAWAY that includes the request's stream, and no answer. HTTP/1.1: as `hangup`.
+    GoawayIncluded,
+    /// A good answer on a connection that takes no more requests: HTTP/2 says so by GOAWAY, before the headers.
+    GoawayAnswered,
     /// HTTP/2: RST_STREAM with REFUSED_STREAM. HTTP/1.1: as `hangup`.
     RefusedStream,
+    /// HTTP/2: RST_STREAM with INTERNAL_ERROR instead of headers. HTTP/1.1: as `hangup`.
+    ResetRequest,
+    /// A TCP reset when a part of the body has been read. Set it for an account, a key or `*`.
+    CutUpload,
+    /// The body is not read past its first part, and nothing is answered. Set it for an account, a key or `*`.
+    StallUpload,
+    /// A good answer, after which the connection is closed while it is idle.
+    CloseIdle,
     /// Headers, then a TCP reset before any event.
     CutBeforeEvent,
     /// A TCP reset after some events.
@@ -87,6 +99,12 @@ pub enum Scenario {
         /// How many events are sent.
         after: usize,
     },
+    /// The whole answer, then a TCP reset before the end of the body.
+    CutAtEnd,
+    /// The whole answer, then HTTP/2: RST_STREAM; HTTP/1.1: closed without the last chunk.
+    ResetAtEnd,
+    /// The whole answer, then silence: the body does not end.
+    SilenceAtEnd,
     /// A clean end of the body without a terminal event.
     EndEarly {
         /// How many events are sent.
@@ -144,6 +162,13 @@ pub enum Scenario {
         /// Milliseconds between two events; `None` keeps the simulator's pace.
         pace_ms: Option<u64>,
     },
+    /// A text whose deltas are the times at which they are sent, for a benchmark: Unix nanoseconds.
+    Stamped {
+        /// How many deltas.
+        deltas: usize,
+        /// Milliseconds between two events; `None` keeps the simulator's pace.
+        pace_ms: Option<u64>,
+    },
     /// A good answer whose headers come late.
     Delay {
         /// Milliseconds before the headers.
@@ -176,10 +201,19 @@ pub const FORMS: &[(&str, &str)] = &[
     ("no_headers", "never answers"),
     ("hangup", "closes the connection instead of answering"),
     ("goaway", "HTTP/2 GOAWAY, request not processed"),
+    ("goaway_included", "HTTP/2 GOAWAY that includes the request, no answer"),
+    ("goaway_answered", "a normal answer after a GOAWAY that includes the request"),
     ("refused_stream", "HTTP/2 RST_STREAM REFUSED_STREAM"),
+    ("reset_request", "HTTP/2 RST_STREAM INTERNAL_ERROR instead of headers"),
+    ("cut_upload", "TCP reset when a part of the body has been read"),
+    ("stall_upload", "reads a part of the body, never answers"),
+    ("close_idle", "a normal answer, then the idle connection is closed"),
     ("cut_before_event", "headers, then TCP reset"),
     ("cut[:N]", "TCP reset after N (2) events"),
     ("reset_stream[:N]", "RST_STREAM after N (2) events"),
+    ("cut_at_end", "TCP reset after the terminal event"),
+    ("reset_at_end", "RST_STREAM after the terminal event"),
+    ("silence_at_end", "nothing more after the terminal event, not even the end"),
     ("end_early[:N]", "clean end after N (4) events, no terminal event"),
     ("silence[:N]", "nothing more after N (0) events"),
     ("failed:CODE[:MESSAGE]", "response.failed"),
@@ -193,6 +227,7 @@ pub const FORMS: &[(&str, &str)] = &[
     ("reasoning", "a reasoning item before the message: sealed, and with a summary where one is asked for"),
     ("huge_event:BYTES", "one very large event"),
     ("long:N[:BYTES[:PACE_MS]]", "N deltas of BYTES (16), PACE_MS apart"),
+    ("stamped:N[:PACE_MS]", "N deltas that are the Unix nanoseconds of their sending, PACE_MS apart"),
     ("delay:MS", "headers after MS"),
 ];
 
@@ -219,7 +254,16 @@ static PLAIN: &[(&str, Scenario)] = &[
     ("no_headers", Scenario::NoHeaders),
     ("hangup", Scenario::Hangup),
     ("goaway", Scenario::Goaway),
+    ("goaway_included", Scenario::GoawayIncluded),
+    ("goaway_answered", Scenario::GoawayAnswered),
     ("refused_stream", Scenario::RefusedStream),
+    ("reset_request", Scenario::ResetRequest),
+    ("cut_upload", Scenario::CutUpload),
+    ("stall_upload", Scenario::StallUpload),
+    ("close_idle", Scenario::CloseIdle),
+    ("cut_at_end", Scenario::CutAtEnd),
+    ("reset_at_end", Scenario::ResetAtEnd),
+    ("silence_at_end", Scenario::SilenceAtEnd),
     ("cut_before_event", Scenario::CutBeforeEvent),
     ("refusal", Scenario::Refusal),
     ("minimal", Scenario::Minimal),
@@ -269,6 +313,7 @@ impl FromStr for Scenario {
             "delay" if argument.is_some() => Self::Delay { ms: number(0)? },
             "huge_event" if argument.is_some() => Self::HugeEvent { bytes: count(0)? },
             "long" => long(argument.ok_or_else(unknown)?).ok_or_else(unknown)?,
+            "stamped" => stamped(argument.ok_or_else(unknown)?).ok_or_else(unknown)?,
             _ => return Err(unknown()),
         })
     }
@@ -284,6 +329,13 @@ fn long(argument: &str) -> Option<Scenario> {
         None => None,
     };
     numbers.next().is_none().then_some(Scenario::Long { deltas, bytes, pace_ms })
+}
+
+/// `N[:PACE_MS]`
+fn stamped(argument: &str) -> Option<Scenario> {
+    let (deltas, pace) = argument.split_once(':').map_or((argument, None), |(deltas, pace)| (deltas, Some(pace)));
+    let pace_ms = pace.map(str::parse).transpose().ok()?;
+    Some(Scenario::Stamped { deltas: deltas.parse().ok()?, pace_ms })
 }
 
 impl fmt::Display for Scenario {
@@ -303,6 +355,8 @@ impl fmt::Display for Scenario {
             Self::HugeEvent { bytes } => write!(f, "huge_event:{bytes}"),
             Self::Long { deltas, bytes, pace_ms: None } => write!(f, "long:{deltas}:{bytes}"),
             Self::Long { deltas, bytes, pace_ms: Some(pace) } => write!(f, "long:{deltas}:{bytes}:{pace}"),
+            Self::Stamped { deltas, pace_ms: None } => write!(f, "stamped:{deltas}"),
+            Self::Stamped { deltas, pace_ms: Some(pace) } => write!(f, "stamped:{deltas}:{pace}"),
             Self::Delay { ms } => write!(f, "delay:{ms}"),
             plain => {
                 let name = PLAIN.iter().find(|(_, scenario)| scenario == plain).map_or("ok", |(name, _)| name);
@@ -342,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_wrong_name_or_argument_is_an_error() {
-        for text in ["", "sparkle", "cut:x", "long", "long:1:2:3:4", "failed", "ok:1", "delay"] {
+        for text in ["", "sparkle", "cut:x", "long", "long:1:2:3:4", "stamped:1:2:3", "failed", "ok:1", "delay"] {
             assert!(text.parse::<Scenario>().is_err(), "{text}");
         }
     }

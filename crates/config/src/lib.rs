@@ -22,6 +22,7 @@ mod types;
 pub use check::check;
 pub use load::{LoadOptions, Loaded, load};
 pub use problem::{ConfigError, Problem, Source};
+pub use redact::redact;
 pub use show::show;
 pub use types::{
     Agent, Auth, Config, Defaults, Egress, EgressRule, Gateway, HoistInstructions, LogFormat, Model, ParseSecondsError,

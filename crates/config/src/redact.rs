@@ -23,8 +23,8 @@ pub(crate) fn inline(key: &str, value: &Value) -> String {
     }
 }
 
-/// A URL without credentials, query and fragment.
-pub(crate) fn redact(text: &str) -> String {
+/// A URL as it may be shown: without credentials, query and fragment.
+pub fn redact(text: &str) -> String {
     let (scheme, rest) = text.find("://").map_or(("", text), |at| text.split_at(at + "://".len()));
     let (credentials, rest) = rest.rsplit_once('@').map_or(("", rest), |(_, host)| ("***@", host));
     let (rest, query) = rest.find(['?', '#']).map_or((rest, ""), |at| (&rest[..at], "?***"));

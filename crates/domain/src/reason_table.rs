@@ -429,7 +429,7 @@ const SHED: Row = Row {
     error_code: "switchboard_full",
     retryable: true,
     retry_after_seconds: Some(1.0),
-    after: After::Stop,
+    after: After::NextEgress,
     when: "Switchboard itself is full",
     next_step: "wait and retry, or add a gateway",
 };

@@ -11,6 +11,7 @@ mod outsized;
 mod skim;
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memchr_iter, memchr2};
 use serde::Deserialize;
 
 use self::outsized::Outsized;
@@ -163,6 +164,9 @@ impl Splitter {
     /// Positions after the blank lines that end events. CR, LF and CRLF all end a line; a CR at the end of a chunk counts
     /// at once, and an LF that follows it is then a line end of nothing.
     fn boundaries(&mut self, chunk: &[u8]) -> Option<Ends> {
+        if !self.after_cr && memchr(b'\r', chunk).is_none() {
+            return self.line_feeds(chunk);
+        }
         let mut ends: Option<Ends> = None;
         for (i, &byte) in chunk.iter().enumerate() {
             if byte == b'\n' && self.after_cr {
@@ -183,6 +187,27 @@ impl Splitter {
                 self.line_empty = false;
                 self.in_event = true;
             }
+        }
+        ends
+    }
+
+    /// As [`Self::boundaries`], where lines end with LF alone, as nearly all do.
+    fn line_feeds(&mut self, chunk: &[u8]) -> Option<Ends> {
+        let mut ends: Option<Ends> = None;
+        let mut line = 0;
+        for at in memchr_iter(b'\n', chunk) {
+            let empty = at == line && self.line_empty;
+            self.in_event |= at > line;
+            if empty && self.in_event {
+                ends = Some(Ends { first: ends.map_or(at + 1, |ends| ends.first), last: at + 1 });
+                self.in_event = false;
+            }
+            self.line_empty = true;
+            line = at + 1;
+        }
+        if line < chunk.len() {
+            self.line_empty = false;
+            self.in_event = true;
         }
         ends
     }
@@ -224,7 +249,7 @@ fn take_line(rest: &mut Bytes) -> Option<Bytes> {
     if rest.is_empty() {
         return None;
     }
-    let end = rest.iter().position(|b| *b == b'\n' || *b == b'\r').unwrap_or(rest.len());
+    let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
     let line = rest.split_to(end);
     if rest.starts_with(b"\r\n") {
         let _ = rest.split_to(2);
@@ -242,16 +267,19 @@ struct Building {
 
 impl Building {
     fn line(&mut self, line: &Bytes) {
-        let (field, value) = match line.iter().position(|b| *b == b':') {
+        let (field, value) = match memchr(b':', line) {
             Some(0) => return, // a comment
             Some(colon) => {
                 let from = if line.get(colon + 1) == Some(&b' ') { colon + 2 } else { colon + 1 };
-                (line.slice(..colon), line.slice(from..))
+                (line.get(..colon).unwrap_or_default(), line.slice(from..))
             }
-            None => (line.clone(), Bytes::new()),
+            None => (line.as_ref(), Bytes::new()),
         };
-        match field.as_ref() {
-            b"event" => self.name = Some(String::from_utf8_lossy(&value).into_owned()),
+        match field {
+            b"event" => {
+                let name = std::str::from_utf8(&value).map(str::to_owned);
+                self.name = Some(name.unwrap_or_else(|_| String::from_utf8_lossy(&value).into_owned()));
+            }
             b"data" => {
                 self.data = Some(match self.data.take() {
                     None => value,

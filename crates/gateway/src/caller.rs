@@ -54,7 +54,7 @@ pub(crate) struct Identified {
 impl Introduced {
     /// Finds out who calls, by the connection or by the key.
     pub(crate) async fn of(keys: &Keys, headers: &HeaderMap, peer: Option<Peer>, budget: Budget) -> Self {
-        if peer.is_some_and(Peer::is_trusted) {
+        if peer.as_ref().is_some_and(Peer::is_operator) {
             return Self { asked: None, who: Ok(Who::Operator) };
         }
         match bearer(headers) {
@@ -73,6 +73,14 @@ impl Introduced {
 
     pub(crate) fn is_stranger(&self) -> bool {
         self.who.is_err()
+    }
+
+    /// Id of the key; the operator and a stranger have none.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        match &self.who {
+            Ok(Who::Holder(verified)) => Some(verified.key.key_id.as_str()).filter(|id| !id.is_empty()),
+            Ok(Who::Operator) | Err(_) => None,
+        }
     }
 
     /// As the agent that the call names; empty is the key's own, or the operator's usual one.

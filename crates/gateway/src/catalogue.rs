@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{Failure, Reason, service};
-use proto::auth::v1::{BindRequest, Bound};
+use proto::auth::v1::Bound;
 use proto::common::v1::Header;
 use proto::gateway::v1::Catalogue;
 use proto::router::v1::Route;
@@ -13,11 +13,12 @@ use proto::transport::v1::{FetchModelsRequest, FetchModelsResponse, UpstreamMode
 use service_kit::{failure_from_proto, failure_to_proto};
 use tokio::time::Instant;
 
+use crate::bound;
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
 use crate::egress::{Wish, best_allowed};
-use crate::pipeline::{binding, wanted};
+use crate::pipeline::judged;
 
 /// How long a list is good.
 const FRESH: Duration = Duration::from_secs(300);
@@ -155,20 +156,30 @@ pub(crate) async fn of(
 /// Binds for real and asks the upstream.
 async fn ask(core: &Core, caller: &Caller, route: &Route, credential_id: &str) -> Result<FetchModelsResponse, Failure> {
     let call_id = domain::new_call_id();
-    let question =
-        BindRequest { call_id: call_id.clone(), wanted: Some(wanted(caller, route, "")), ..BindRequest::default() };
-    let bound = core.links.bind(question, Budget::default()).await.and_then(binding).result?;
+    let bound = bound::bind(core, caller, route, &call_id, Budget::default()).await?;
     if bound.bound.credential_id != credential_id {
         let message = format!("calls have moved on to the credential {}", bound.bound.credential);
         return Err(Failure::new(Reason::CredentialNotBound, service::GATEWAY, message));
     }
-    let no_egress = || Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured");
     let wish = Wish { route, bound: &bound.bound, session: "", excluded: &[] };
-    let egress = core.links.egress(best_allowed(core.links.known(), wish)?).ok_or_else(no_egress)?;
+    let egress = core.links.egress(best_allowed(core.links.known(), wish)?).ok_or_else(bound::no_egress)?;
     let etag = core.catalogues.get(credential_id).etag;
     let question = FetchModelsRequest { call_id, target: route.target.clone(), credential: Some(bound.sealed), etag };
     let unknown = || Failure::new(Reason::Unsupported, service::TRANSPORT, "this transport-svc lists no models");
-    egress.fetch_models(question).await?.ok_or_else(unknown)
+    let pass = core.health.look(&egress.name, &route.target);
+    let answer = egress.fetch_models(question).await;
+    match &answer {
+        Ok(Some(answer)) => {
+            let (verdict, failure) = judged(Ok(answer.outcome.as_ref()));
+            pass.settle(verdict, failure.as_ref());
+        }
+        Ok(None) => {}
+        Err(failure) => {
+            let (verdict, failure) = judged(Err(failure));
+            pass.settle(verdict, failure.as_ref());
+        }
+    }
+    answer?.ok_or_else(unknown)
 }
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ use crate::links::Links;
 use crate::models::Recent;
 use crate::records::Records;
 use crate::retry::RetryBudget;
+use crate::room::Room;
 use crate::usage::Collector;
+use crate::workspaces::Workspaces;
 
 /// Shared by all faces and calls.
 pub(crate) struct Core {
@@ -35,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) usage: Collector,
     /// What upstreams list.
     pub(crate) catalogues: Catalogues,
+    /// Accounts of which it is being asked where their requests must go.
+    pub(crate) workspaces: Workspaces,
     /// Lists of models of a moment ago.
     pub(crate) recent_models: Recent,
     /// Wall-clock time.
@@ -45,6 +49,10 @@ pub(crate) struct Core {
     pub(crate) closing: CancellationToken,
     /// Largest request body in bytes, after decompression.
     pub(crate) max_body_bytes: usize,
+    /// What there is room for.
+    pub(crate) room: Room,
+    /// How long a body may take beyond what its size allows.
+    pub(crate) body_timeout: Duration,
     /// After how long a silence a stream over HTTP gets a comment line; zero is never.
     pub(crate) keep_alive: Duration,
     /// Most upstream attempts of one call.

@@ -9,6 +9,7 @@
 //! change a credential's standing.
 
 mod assemble;
+mod bound;
 mod budget;
 mod caller;
 mod catalogue;
@@ -25,11 +26,13 @@ mod peers;
 mod pipeline;
 mod records;
 mod retry;
+mod room;
 mod service;
 mod status;
 mod tls;
 mod usage;
+mod workspaces;
 
 pub use peers::Peers;
-pub use service::{BuildError, GatewayService, build};
+pub use service::{BuildError, GatewayService, build, serve_options};
 pub use tls::tls_acceptor;

@@ -6,14 +6,15 @@ use domain::{Failure, Reason, service};
 use proto::auth::v1::binding_service_client::BindingServiceClient;
 use proto::auth::v1::{
     BindRequest, BindResponse, CheckBindingRequest, CheckBindingResponse, ClaimProbesRequest, ClaimProbesResponse,
-    ReportOutcomeRequest, ReportUsageRequest, ReportUsageResponse, VerifyKeyRequest, VerifyKeyResponse,
+    ReportOutcomeRequest, ReportUsageRequest, ReportUsageResponse, ReportWorkspaceRequest, VerifyKeyRequest,
+    VerifyKeyResponse,
 };
 use proto::router::v1::router_service_client::RouterServiceClient;
 use proto::router::v1::{ListModelsRequest, ListModelsResponse, ResolveRequest, ResolveResponse};
 use proto::transport::v1::transport_service_client::TransportServiceClient;
 use proto::transport::v1::{
-    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse,
-    RespondRequest, RespondResponse,
+    DiscoverWorkspaceRequest, DiscoverWorkspaceResponse, FetchModelsRequest, FetchModelsResponse, FetchUsageRequest,
+    FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
 };
 use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info, why_not_serving};
 use tokio::time::Instant;
@@ -164,6 +165,14 @@ impl Links {
         measure(service::AUTH, "claim_probes", limit, call).await.result
     }
 
+    /// Tells auth-svc where requests of an account must go, or that nobody could tell.
+    pub(crate) async fn report_workspace(&self, report: ReportWorkspaceRequest) -> Result<(), Failure> {
+        let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
+        let request = request(report, limit);
+        let call = async move { client.report_workspace(request).await };
+        measure(service::AUTH, "report_workspace", limit, call).await.result.map(drop)
+    }
+
     /// Checks that what calls need answers: the other services, and one egress at least. A peer in this process has no
     /// health service of its own, and saying so is an answer.
     pub(crate) async fn check(&self) -> Result<(), Failure> {
@@ -204,6 +213,17 @@ impl Egress {
         let (limit, mut client) = (Budget::default().limit(PROBE), self.client.clone());
         let request = request(question, limit);
         measure(service::TRANSPORT, "fetch_usage", limit, async move { client.fetch_usage(request).await }).await
+    }
+
+    /// Asks the upstream where requests of an account must go; outlives no call, so only our patience applies.
+    pub(crate) async fn discover_workspace(
+        &self,
+        question: DiscoverWorkspaceRequest,
+    ) -> Result<DiscoverWorkspaceResponse, Failure> {
+        let (limit, mut client) = (Budget::default().limit(PROBE), self.client.clone());
+        let request = request(question, limit);
+        let call = async move { client.discover_workspace(request).await };
+        measure(service::TRANSPORT, "discover_workspace", limit, call).await.result
     }
 
     /// Asks the upstream for its models; outlives no call, so only our patience applies. `None` is a transport-svc that

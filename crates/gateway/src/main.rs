@@ -1,14 +1,13 @@
 //! `gateway`: the front door for agents, and the operator's view of calls.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use domain::Clock;
 use domain::service::GATEWAY;
 use gateway::Peers;
 use service_kit::admin::Admin;
+use service_kit::serve;
 use service_kit::startup::{self, Start, StartError};
-use service_kit::{ServeOptions, serve};
 
 fn main() -> ExitCode {
     startup::run(GATEWAY, run)
@@ -16,16 +15,17 @@ fn main() -> ExitCode {
 
 async fn run(start: Start) -> Result<(), StartError> {
     let config = &start.config.gateway;
-    let peers = Peers::over_sockets(config, &start.data_dir)?;
+    let peers = Peers::elsewhere(config, &start.data_dir, start.mutual.as_ref())?;
     let service = gateway::build(&start.config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
     let tls = gateway::tls_acceptor(config).map_err(|e| StartError::build(&e, true))?;
 
     let agents = start.bind(&config.listen).await?;
     let control = start.bind_internal(GATEWAY, None).await?;
     let admin = start.bind(&config.admin_listen).await?;
-    startup::announce(&[(GATEWAY, &agents), ("control", &control), ("admin", &admin)]);
+    startup::announce(&[(GATEWAY, &agents)]);
+    startup::announce_all("control", &control, &[("admin", &admin)]);
 
-    let options = ServeOptions { drain: Duration::from_secs(config.drain_seconds), tls };
+    let options = gateway::serve_options(config, tls);
     let front = service.mounted().listenable().await?;
     let admin = (Admin::from(service.readiness()).gauges(service.gauges()), admin);
     let (operated, ()) = tokio::join!(

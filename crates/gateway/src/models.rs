@@ -11,11 +11,12 @@ use proto::gateway::v1::{Catalogue, Model};
 use proto::router::v1::{self as router, Route};
 use tokio::time::Instant;
 
+use crate::bound::check;
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::catalogue;
 use crate::core::Core;
-use crate::status::{check, reason_of, resolve_one};
+use crate::status::{reason_of, resolve_one};
 
 /// Bindings checked together.
 const AT_ONCE: usize = 8;

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Config;
 use domain::{Clock, service};
 use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
 use service_kit::admin::{Gauges, Readiness};
-use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServiceLayers};
+use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServeOptions, ServiceLayers};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +25,9 @@ use crate::models::Recent;
 use crate::peers::Peers;
 use crate::records::Records;
 use crate::retry::RetryBudget;
+use crate::room::{Measures, Room};
 use crate::usage::{self, Collector};
+use crate::workspaces::Workspaces;
 
 /// The gateway cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -80,11 +84,14 @@ pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayServi
         records: Records::default(),
         usage: Collector::default(),
         catalogues: Catalogues::default(),
+        workspaces: Workspaces::default(),
         recent_models: Recent::default(),
         clock,
         tasks,
         closing,
         max_body_bytes: config.gateway.max_body_bytes,
+        room: Room::new(measures(&config.gateway)),
+        body_timeout: config.gateway.body_timeout.duration(),
         keep_alive: config.gateway.keep_alive.duration(),
         max_attempts: config.gateway.max_attempts,
         health,
@@ -93,6 +100,29 @@ pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayServi
     let core = Arc::new(core);
     usage::start(&core);
     Ok(GatewayService { core })
+}
+
+fn measures(config: &config::Gateway) -> Measures {
+    Measures {
+        calls: config.max_calls,
+        bytes: config.max_held_bytes.max(config.max_body_bytes),
+        key_percent: config.max_key_share,
+        body_bytes: config.max_body_bytes,
+    }
+}
+
+/// How the agents' port and the operator's socket are served.
+pub fn serve_options(config: &config::Gateway, tls: Option<TlsAcceptor>) -> ServeOptions {
+    ServeOptions {
+        drain: Duration::from_secs(config.drain_seconds),
+        tls,
+        mutual: None,
+        max_connections: config.max_connections,
+        headers_timeout: config.headers_timeout.duration(),
+        idle_timeout: Some(config.idle_timeout.duration()),
+        reader_timeout: Some(config.reader_timeout.duration()),
+        counted: true,
+    }
 }
 
 impl GatewayService {

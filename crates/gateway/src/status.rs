@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use domain::{CandidateReason, Failure, Reason, service};
 use futures_util::{StreamExt, stream};
-use proto::auth::v1::{BindRequest, Bound, CheckBindingRequest};
+use proto::auth::v1::Bound;
 use proto::gateway::v1::{
     BoundStatus, ConfigStatus, EgressStatus, GetStatusResponse, OauthStatus, ProbeStatus, RouteStatus,
 };
 use proto::router::v1::{Agent, ListModelsRequest, ListModelsResponse, ResolveRequest, Route};
 use proto::transport::v1::ProbeRequest;
-use service_kit::{candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto};
+use service_kit::{candidate_to_proto, failure_from_proto, failure_to_proto};
 
+use crate::bound::{self, Checked, check};
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
 use crate::egress::{Wish, best_allowed, would_choose};
-use crate::pipeline::{binding, unbound, wanted};
+use crate::pipeline::judged;
 
 /// Routes looked at together.
 const AT_ONCE: usize = 8;
@@ -36,35 +37,6 @@ pub(crate) async fn resolve_one(core: &Core, caller: &Caller, model: &str, budge
     let answer = core.links.resolve(question, budget).await.result?;
     let nothing = || Failure::new(Reason::Internal, service::ROUTER, "router-svc gave no route");
     answer.routes.into_iter().next().ok_or_else(nothing)
-}
-
-/// Whether a call of `caller` on `route` would be bound: the very decision that a call gets.
-pub(crate) async fn check(core: &Core, caller: &Caller, route: &Route, budget: Budget) -> Result<Checked, Failure> {
-    let question = CheckBindingRequest { wanted: Some(wanted(caller, route, "")) };
-    let answer = core.links.check_binding(question, budget).await.result?;
-    match answer.bound {
-        Some(bound) => {
-            let mut candidates = answer.candidates;
-            // What the lists leave out is for operators to know.
-            candidates
-                .retain(|one| caller.operator || one.reason.as_deref() != Some(CandidateReason::NotAllowed.as_str()));
-            Ok(Checked { bound, candidates })
-        }
-        None => {
-            let mut failure = unbound(answer.failure.as_ref());
-            if caller.operator {
-                failure.candidates = answer.candidates.iter().map(candidate_from_proto).collect();
-            }
-            Err(failure)
-        }
-    }
-}
-
-/// A route that would be bound.
-pub(crate) struct Checked {
-    /// What it would be bound to.
-    pub(crate) bound: Bound,
-    candidates: Vec<proto::common::v1::Candidate>,
 }
 
 /// Why a route is not bound, in the words of `models status`: what is wrong with the candidate that came closest, else
@@ -242,9 +214,7 @@ async fn try_upstream(
     budget: Budget,
 ) -> Result<(Option<Failure>, Option<i32>), Failure> {
     let call_id = domain::new_call_id();
-    let question =
-        BindRequest { call_id: call_id.clone(), wanted: Some(wanted(caller, route, "")), ..BindRequest::default() };
-    let bound = core.links.bind(question, budget).await.and_then(binding).result?;
+    let bound = bound::bind(core, caller, route, &call_id, budget).await?;
     // Whoever asks for a probe wants it made, and not to hear that calls are not.
     let excluded: Vec<String> = silent.iter().map(|(name, _)| name.clone()).collect();
     let wish = Wish { route, bound: &bound.bound, session: "", excluded: &excluded };
@@ -253,10 +223,13 @@ async fn try_upstream(
         Err(failure) if failure.reason == Reason::CredentialNotBound => return Err(failure),
         Err(failure) => return Err(silent.first().map_or(failure, |(_, silence)| silence.clone())),
     };
-    let no_egress = || Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured");
-    let egress = core.links.egress(index).ok_or_else(no_egress)?;
+    let egress = core.links.egress(index).ok_or_else(bound::no_egress)?;
     let question = ProbeRequest { call_id, target: route.target.clone(), credential: Some(bound.sealed) };
-    let outcome = egress.probe(question, budget).await.result?.outcome.unwrap_or_default();
+    let pass = core.health.look(&egress.name, &route.target);
+    let answer = egress.probe(question, budget).await.result;
+    let (verdict, failure) = judged(answer.as_ref().map(|answer| answer.outcome.as_ref()));
+    pass.settle(verdict, failure.as_ref());
+    let outcome = answer?.outcome.unwrap_or_default();
     Ok((outcome.failure.as_ref().map(failure_from_proto), outcome.status))
 }
 

@@ -53,8 +53,8 @@ impl router_service_server::RouterService for Grpc {
     }
 
     async fn reload(&self, request: Request<ReloadRequest>) -> Result<Response<ReloadResponse>, Status> {
-        let peer = request.extensions().get::<Peer>().copied();
-        let actor = peer.map_or_else(|| "unknown".to_owned(), Peer::describe);
+        let peer = request.extensions().get::<Peer>().cloned();
+        let actor = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.describe());
         let outcome = self.service.reload_off_the_runtime().await.ok_or_else(|| {
             let message = "reading the configuration again failed; the old route table stays in force";
             Failure::new(Reason::Internal, service::ROUTER, message)

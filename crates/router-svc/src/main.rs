@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use domain::service::ROUTER;
-use service_kit::ServeOptions;
 use service_kit::startup::{self, Start, StartError};
 
 fn main() -> ExitCode {
@@ -13,15 +12,15 @@ fn main() -> ExitCode {
 async fn serve(start: Start) -> Result<(), StartError> {
     let service = router_svc::build(&start.config, start.loader()).map_err(|e| StartError::build(&e, true))?;
 
-    let listener = start.bind_internal(ROUTER, start.config.router.listen.as_deref()).await?;
+    let options = start.internal_options();
+    let listeners = start.bind_internal(ROUTER, start.config.router.listen.as_deref()).await?;
     let admin = start.bind(&start.config.router.admin_listen).await?;
     // SIGHUP reads the configuration again. The handler is in place before anybody is told that the service is there.
     let reloading = service.reload_on_hangup(start.shutdown.clone());
-    startup::announce(&[(ROUTER, &listener), ("admin", &admin)]);
+    startup::announce_all(ROUTER, &listeners, &[("admin", &admin)]);
 
     let admin = (service.readiness(), admin);
-    let serving =
-        startup::serve_with_admin(service.mounted(), listener, admin, ServeOptions::default(), start.shutdown.clone());
+    let serving = startup::serve_with_admin(service.mounted(), listeners, admin, options, start.shutdown.clone());
     let (served, ()) = tokio::join!(serving, reloading);
     served
 }

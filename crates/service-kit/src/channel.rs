@@ -1,30 +1,28 @@
 //! One client type over every way to reach a peer, with one concrete error type: [`tonic::Status`].
 //!
 //! In one process a call goes straight into the peer's router: no socket, no listener, the same layers.
-//! Otherwise it goes over HTTP/2 on a unix socket, on more than one connection, because a connection that sees too
-//! many cancelled streams is closed as a whole.
+//! Otherwise it goes over HTTP/2, on a unix socket or with mutual TLS, on more than one connection, because a connection
+//! that sees too many cancelled streams is closed as a whole.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use domain::{Failure, Reason, service};
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
-use tonic::{ConnectError, Status, TimeoutExpired};
-use tower::{Service, ServiceExt, service_fn};
+use tower::{Service, ServiceExt};
 use tracing::{Instrument, field};
 
+use crate::layers::grpc_timeout;
+use crate::link::{Link, LinkError, Network, Place};
 use crate::peer::Peer;
 use crate::status::status_from_failure;
+use crate::tls::{Alert, MutualTls};
 
 /// Says of a status made here that no connection to the peer was made: it has not seen the request.
 const UNREACHED: &str = "x-switchboard-unreached";
@@ -43,7 +41,7 @@ pub struct PeerChannel {
 #[derive(Clone)]
 enum Way {
     InProcess(axum::Router),
-    Socket { path: Arc<PathBuf>, channels: Arc<[Channel]>, next: Arc<AtomicUsize> },
+    Links { place: Place, links: Arc<[Link]>, next: Arc<AtomicUsize> },
 }
 
 impl std::fmt::Debug for PeerChannel {
@@ -60,9 +58,19 @@ impl PeerChannel {
 
     /// A peer behind a unix socket. Connects on demand, and again after the peer has gone and come back.
     pub fn unix(peer: &'static str, path: &Path) -> Self {
-        let path = Arc::new(path.to_owned());
-        let channels = (0..CONNECTIONS).map(|_| connect(Arc::clone(&path))).collect();
-        Self { peer, way: Way::Socket { path, channels, next: Arc::default() } }
+        Self::at(peer, Place::Socket(path.into()))
+    }
+
+    /// A peer at `address`, `host:port`, whose certificate names it. Connects on demand, and again after the peer has gone
+    /// and come back, where the name then leads.
+    pub fn network(peer: &'static str, address: &str, mutual: &MutualTls) -> Self {
+        let (address, mutual) = (address.to_owned(), mutual.clone());
+        Self::at(peer, Place::Network(Arc::new(Network { peer, address, mutual, alert: Alert::default() })))
+    }
+
+    fn at(peer: &'static str, place: Place) -> Self {
+        let links = (0..CONNECTIONS).map(|_| Link::new(place.clone())).collect();
+        Self { peer, way: Way::Links { place, links, next: Arc::default() } }
     }
 
     /// Name of the peer.
@@ -74,69 +82,46 @@ impl PeerChannel {
     pub fn describe(&self) -> String {
         match &self.way {
             Way::InProcess(_) => format!("{} in this process", self.peer),
-            Way::Socket { path, .. } => format!("{} at unix://{}", self.peer, path.display()),
+            Way::Links { place, .. } => format!("{} at {place}", self.peer),
         }
     }
 
-    fn unavailable(&self, error: &(dyn std::error::Error + 'static)) -> Status {
-        // tonic's own text is "transport error"; the cause says what happened.
-        let (mut cause, mut unreached) = (error.to_string(), error.is::<ConnectError>());
-        let mut source = error.source();
+    fn unavailable(&self, error: &LinkError) -> Status {
+        // The outer texts say that something failed; the innermost cause says what happened.
+        let mut cause = error.to_string();
+        let mut source = std::error::Error::source(error);
         while let Some(inner) = source {
-            if inner.is::<TimeoutExpired>() {
-                // Our own clock for the call's deadline noticed before the peer's answer about it came.
-                let message = format!("{} did not answer within the caller's deadline", self.describe());
-                return status_from_failure(&Failure::new(Reason::Deadline, self.peer, message));
-            }
-            unreached |= inner.is::<ConnectError>();
             cause = inner.to_string();
             source = inner.source();
         }
+        if let Way::Links { place, .. } = &self.way
+            && let Some(alert) = place.alert()
+        {
+            cause = alert;
+        }
         let message = format!("{} does not answer: {cause}", self.describe());
         let mut status = status_from_failure(&Failure::new(Reason::PeerUnavailable, service::GATEWAY, message));
-        if unreached {
+        if matches!(error, LinkError::Connect(_)) {
             status.metadata_mut().insert(UNREACHED, MetadataValue::from_static("true"));
         }
         status
     }
-}
 
-/// Bytes of one stream that may wait for its reader, and so the memory that a reader who has stopped costs.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// As much for all streams of a connection together that they do not hold each other up: callers who stop reading must
-/// not stop the others.
-const CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
-
-fn connect(path: Arc<PathBuf>) -> Channel {
-    // The authority is not used: the connector knows where to go.
-    Endpoint::from_static("http://localhost")
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .connect_timeout(Duration::from_secs(5))
-        .connect_with_connector_lazy(service_fn(move |_| {
-            let path = Arc::clone(&path);
-            async move { dial(&path).await.map(TokioIo::new) }
-        }))
-}
-
-/// Connects to a socket, and looks who serves it: in a directory that others can write to it may be anybody.
-async fn dial(path: &Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path).await?;
-    let uid = stream.peer_cred()?.uid();
-    if !may_serve(uid, rustix::process::geteuid().as_raw()) {
-        let message = format!("the socket is served by user id {uid}, which is neither this user nor root");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    /// Our own clock for the call's deadline noticed before the peer's answer about it came.
+    fn late(&self) -> Status {
+        let message = format!("{} did not answer within the caller's deadline", self.describe());
+        status_from_failure(&Failure::new(Reason::Deadline, self.peer, message))
     }
-    Ok(stream)
-}
 
-/// True if a process of user `own` may take a server of user `uid` for Switchboard's. Root serves everybody, and knows
-/// whom it asks.
-fn may_serve(uid: u32, own: u32) -> bool {
-    uid == own || uid == 0 || own == 0
+    async fn ask(&self, link: &Link, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let limit = grpc_timeout(request.headers());
+        let answered = link.send(request);
+        let answered = match limit {
+            Some(limit) => tokio::time::timeout(limit, answered).await.map_err(|_| self.late())?,
+            None => answered.await,
+        };
+        Ok(answered.map_err(|error| self.unavailable(&error))?.map(Body::new))
+    }
 }
 
 impl Service<Request<Body>> for PeerChannel {
@@ -165,10 +150,10 @@ impl Service<Request<Body>> for PeerChannel {
                         Err(never) => match never {},
                     }
                 }
-                Way::Socket { channels, next, .. } => {
-                    let i = next.fetch_add(1, Ordering::Relaxed) % channels.len().max(1);
-                    let channel = channels.get(i).cloned().ok_or_else(|| Status::internal("no connection"))?;
-                    channel.oneshot(request).await.map_err(|e| this.unavailable(&e))
+                Way::Links { links, next, .. } => {
+                    let i = next.fetch_add(1, Ordering::Relaxed) % links.len().max(1);
+                    let link = links.get(i).ok_or_else(|| Status::internal("no connection"))?;
+                    this.ask(link, request).await
                 }
             }
         };
@@ -197,16 +182,5 @@ pub fn hop_info(metadata: &MetadataMap) -> HopInfo {
         span_id: text("x-switchboard-span"),
         route_table: text("x-switchboard-route-table"),
         unreached: metadata.contains_key(UNREACHED),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_strangers_socket_is_no_peer() {
-        assert!(may_serve(1000, 1000) && may_serve(0, 1000) && may_serve(1000, 0));
-        assert!(!may_serve(1001, 1000));
     }
 }

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tracing::{Instrument, Span, field};
 
+use crate::access;
 use crate::body::{DeadlineBody, SpanBody, deadline_passed, note_status};
 use crate::peer::Peer;
 use crate::status::status_from_failure;
@@ -38,7 +39,7 @@ impl ServiceLayers {
         Self { service, trusted_only: false }
     }
 
-    /// For a service that only processes of the same user (or this one) may call.
+    /// For a service that only processes of the same user (or this one), and who has a certificate for it, may call.
     pub fn trusted(service: &'static str) -> Self {
         Self { service, trusted_only: true }
     }
@@ -174,15 +175,19 @@ async fn catch_panic(State(service): State<&'static str>, request: Request, next
     }
 }
 
-/// Refuses callers that are neither this process nor of this user.
+/// Refuses callers that are neither this process, nor of this user, nor named for it by a certificate.
 async fn trusted_peers(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().copied();
-    if peer.is_some_and(Peer::is_trusted) {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let path = request.uri().path();
+    if peer.as_ref().is_some_and(|peer| peer.may_call(path)) {
         return next.run(request).await;
     }
-    let who = peer.map_or_else(|| "a caller of unknown identity".to_owned(), Peer::describe);
-    tracing::warn!(service, peer = %who, path = request.uri().path(), "refused a caller");
-    let message = format!("{service} serves this method to its own user only, not to {who}");
+    let who = peer.as_ref().map_or_else(|| "a caller of unknown identity".to_owned(), Peer::describe);
+    tracing::warn!(service, peer = %who, path, "refused a caller");
+    let message = match peer {
+        Some(Peer::Certified { .. }) => format!("{service} serves {path} to {}, not to {who}", access::callers(path)),
+        _ => format!("{service} serves this method to its own user only, not to {who}"),
+    };
     refuse(is_grpc(request.headers()), &Failure::new(Reason::PeerRefused, service, message))
 }
 

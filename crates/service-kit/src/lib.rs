@@ -1,9 +1,11 @@
 //! What every service stands on: one way to listen, one client type over every way to reach a peer, one set of layers
 //! (trace, identity, deadline, panic), one mapping between failures and gRPC statuses, and the seal.
 
+mod access;
 pub mod admin;
 mod body;
 mod channel;
+mod connection;
 mod convert;
 mod data_dir;
 pub mod files;
@@ -14,16 +16,20 @@ mod health;
 pub mod json;
 mod key_file;
 mod layers;
+mod link;
 mod listener;
 mod mount;
 mod peer;
+mod process;
 mod seal;
 mod server;
 mod shutdown;
 mod start_error;
 pub mod startup;
 mod status;
+pub mod tls;
 mod url;
+mod watch;
 
 pub use channel::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, hop_info};
 pub use convert::{

@@ -28,7 +28,7 @@ impl FromStr for ListenAddress {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
-        let text = text.strip_prefix("http://").unwrap_or(text);
+        let text = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
         let text = text.replace("localhost:", "127.0.0.1:");
         text.parse().map(Self::Tcp).map_err(|_| {
             format!("{text:?} is neither unix:///path nor address:port (an IP address, e.g. 127.0.0.1:7411)")

@@ -2,11 +2,14 @@
 
 use std::net::SocketAddr;
 
+use crate::access;
+use crate::tls::Identity;
+
 /// Where a system keeps the names of its users.
 const USERS: &str = "/etc/passwd";
 
 /// The other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// Another service in this process.
     InProcess,
@@ -20,26 +23,50 @@ pub enum Peer {
         /// Its address.
         addr: SocketAddr,
     },
+    /// Somebody on the network whom our own authority has given a certificate.
+    Certified {
+        /// Whom it names.
+        identity: Identity,
+        /// Its address.
+        addr: SocketAddr,
+    },
 }
 
 impl Peer {
-    /// True for this process, and for processes of the same user or root on this machine: they may operate
-    /// Switchboard and speak for its services.
-    pub fn is_trusted(self) -> bool {
+    /// True for this process, for processes of the same user or root on this machine, and for who has an operator's
+    /// certificate: they may operate Switchboard.
+    pub fn is_operator(&self) -> bool {
+        match self {
+            Peer::Certified { identity, .. } => matches!(identity, Identity::Operator(_)),
+            Peer::InProcess | Peer::Unix { .. } | Peer::Tcp { .. } => self.is_local(),
+        }
+    }
+
+    /// True if it may call the gRPC method at `path`: this process, processes of the same user or root on this machine, and
+    /// who has a certificate that names somebody who may.
+    pub fn may_call(&self, path: &str) -> bool {
+        match self {
+            Peer::Certified { identity, .. } => access::allows(path, identity),
+            Peer::InProcess | Peer::Unix { .. } | Peer::Tcp { .. } => self.is_local(),
+        }
+    }
+
+    fn is_local(&self) -> bool {
         match self {
             Peer::InProcess => true,
-            Peer::Unix { uid } => uid == 0 || uid == rustix::process::geteuid().as_raw(),
-            Peer::Tcp { .. } => false,
+            Peer::Unix { uid } => *uid == 0 || *uid == rustix::process::geteuid().as_raw(),
+            Peer::Tcp { .. } | Peer::Certified { .. } => false,
         }
     }
 
     /// Who it is, for messages and the audit log: `uid 1000 (alice)`; `uid 1000 (alice), in process` for this process,
-    /// as when a command has the store to itself; an address.
-    pub fn describe(self) -> String {
+    /// as when a command has the store to itself; an address; `operator alice at 10.0.0.3:40000 (certificate)`.
+    pub fn describe(&self) -> String {
         match self {
             Peer::InProcess => format!("{}, in process", user(rustix::process::geteuid().as_raw())),
-            Peer::Unix { uid } => user(uid),
+            Peer::Unix { uid } => user(*uid),
             Peer::Tcp { addr } => format!("{addr}"),
+            Peer::Certified { identity, addr } => format!("{identity} at {addr} (certificate)"),
         }
     }
 }

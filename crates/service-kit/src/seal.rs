@@ -29,6 +29,8 @@ pub struct UpstreamSecret {
     pub account_id: Option<String>,
     /// True if the account is a FedRAMP one, which has its own header.
     pub fedramp: bool,
+    /// Value of the account routing header, where the account's workspace demands one.
+    pub routing: Option<String>,
 }
 
 impl fmt::Debug for UpstreamSecret {
@@ -42,6 +44,9 @@ struct Plain<'a> {
     token: std::borrow::Cow<'a, str>,
     account_id: Option<String>,
     fedramp: bool,
+    // An auth-svc of an earlier version does not know it.
+    #[serde(default)]
+    routing: Option<String>,
 }
 
 /// What a seal is made for.
@@ -131,6 +136,7 @@ impl SealKey {
             token: secret.token.expose_secret().into(),
             account_id: secret.account_id.clone(),
             fedramp: secret.fedramp,
+            routing: secret.routing.clone(),
         };
         let plain = Zeroizing::new(serde_json::to_vec(&plain).map_err(|e| KeyFileError::Malformed(e.to_string()))?);
         let aad = associated_data(&sealed);
@@ -172,6 +178,7 @@ impl SealKey {
             token: SecretString::from(plain.token.into_owned()),
             account_id: plain.account_id,
             fedramp: plain.fedramp,
+            routing: plain.routing,
         })
     }
 }
@@ -205,7 +212,12 @@ mod tests {
     fn sealed() -> (SealKey, SealedCredential, UpstreamUrl) {
         let key = SealKey::generate().expect("random");
         let target = UpstreamUrl::parse("https://chatgpt.com/backend-api/codex").expect("a URL");
-        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: Some("acct".into()), fedramp: false };
+        let secret = UpstreamSecret {
+            token: "tok".to_owned().into(),
+            account_id: Some("acct".into()),
+            fedramp: false,
+            routing: None,
+        };
         let request = SealRequest { credential_id: "c", version: 3, call_id: "call", target: &target, now_ms: 1000 };
         let sealed = key.seal(&request, &secret).expect("sealed");
         (key, sealed, target)

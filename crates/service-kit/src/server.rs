@@ -4,29 +4,43 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt;
+use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 
-use crate::first_word::FirstWord;
+use crate::connection::Connection;
 use crate::listener::Bound;
 use crate::peer::Peer;
+use crate::tls::MutualTls;
+use crate::watch::{Patience, Watch};
 
-/// How long a client may take to say which protocol it speaks, and then for the headers of a request.
+/// How long a client may take to say which protocol it speaks, and then for the headers of a request, where nothing else
+/// is said.
 const HEADERS: Duration = Duration::from_secs(30);
+/// Time between two log lines about connections that were refused.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// How long streams that are told to end may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Streams of one connection from the network that may be reset for a client's faults before the connection is closed:
 /// plenty for a client that often gives up, and an end to one that does nothing else.
 const MAX_FAULTS: usize = 16 * 1024;
+/// Streams of one connection from the network that a client may give up before they are looked at: what comes at once when
+/// a client stops all of its calls, and an end to one that does nothing else.
+const MAX_UNSEEN: usize = 1000;
+/// Streams of one connection from the network at a time.
+const MAX_STREAMS: u32 = 1000;
+/// As much on a socket of our own, where one gateway's calls come: more than there can be.
+const MAX_INTERNAL_STREAMS: u32 = 1_000_000;
+/// Most bytes of the headers of a request.
+const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// Bytes of an answer that may wait here for their reader, beside what the kernel holds.
 const MAX_WAITING: usize = 64 * 1024;
 
@@ -37,17 +51,65 @@ pub struct ServeOptions {
     pub drain: Duration,
     /// TLS for TCP connections.
     pub tls: Option<TlsAcceptor>,
+    /// Mutual TLS for TCP connections, instead: clients have a certificate of our authority.
+    pub mutual: Option<MutualTls>,
+    /// Most connections at a time. Further ones are closed at once.
+    pub max_connections: usize,
+    /// How long a client may take to say which protocol it speaks, and then for the headers of a request.
+    pub headers_timeout: Duration,
+    /// How long a connection may be open without a request; none is for ever. One on which nobody who may ask has asked
+    /// anything yet gets `headers_timeout`, where there is a limit at all.
+    pub idle_timeout: Option<Duration>,
+    /// How long a client may take nothing of what it is answered; none is for ever.
+    pub reader_timeout: Option<Duration>,
+    /// Whether its requests are among the open streams of the metrics.
+    pub counted: bool,
+}
+
+impl ServeOptions {
+    /// For an admin port: a few who ask short questions.
+    pub fn admin() -> Self {
+        Self {
+            drain: Duration::from_secs(1),
+            max_connections: 256,
+            headers_timeout: Duration::from_secs(10),
+            idle_timeout: Some(Duration::from_secs(120)),
+            reader_timeout: Some(Duration::from_secs(30)),
+            counted: false,
+            ..Self::default()
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        // A little later than the protocols' own timers, which say what the client did not do.
+        let first = self.idle_timeout.map(|idle| idle.min(self.headers_timeout * 5 / 4));
+        Patience { first, idle: self.idle_timeout, reader: self.reader_timeout }
+    }
 }
 
 impl std::fmt::Debug for ServeOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServeOptions").field("drain", &self.drain).field("tls", &self.tls.is_some()).finish()
+        f.debug_struct("ServeOptions")
+            .field("drain", &self.drain)
+            .field("tls", &self.tls.is_some())
+            .field("mutual", &self.mutual)
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { drain: Duration::from_secs(30), tls: None }
+        let max_connections = Semaphore::MAX_PERMITS;
+        Self {
+            drain: Duration::from_secs(30),
+            tls: None,
+            mutual: None,
+            max_connections,
+            headers_timeout: HEADERS,
+            idle_timeout: None,
+            reader_timeout: None,
+            counted: true,
+        }
     }
 }
 
@@ -64,7 +126,7 @@ impl Ending {
 
 /// Lets hyper spawn a connection's streams where the drain sees them.
 #[derive(Clone)]
-struct Tracked(TaskTracker);
+pub(crate) struct Tracked(pub(crate) TaskTracker);
 
 impl<F> hyper::rt::Executor<F> for Tracked
 where
@@ -81,7 +143,10 @@ where
 pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let (ending, abort) = (Ending::default(), CancellationToken::new());
-    let builder = Arc::new(builder(&tasks, &listener));
+    let ours = matches!(listener, Bound::Unix(..)) || options.mutual.is_some();
+    let builder = Arc::new(builder(&tasks, ours, options.headers_timeout));
+    let places = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut turned_away = TurnedAway::default();
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener) => accepted,
@@ -96,11 +161,21 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
                 continue;
             }
         };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            turned_away.note(options.max_connections);
+            continue;
+        };
         let connection = Connection {
+            _place: place,
+            headers_timeout: options.headers_timeout,
+            patience: options.patience(),
+            watch: Watch::new(options.counted),
             router: router.clone(),
             peer,
             builder: Arc::clone(&builder),
             tls: options.tls.clone(),
+            mutual: options.mutual.clone(),
+            until: None,
             shutdown: shutdown.clone(),
             ending: ending.clone(),
             abort: abort.clone(),
@@ -124,36 +199,61 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
     }
 }
 
-fn builder(tasks: &TaskTracker, listener: &Bound) -> auto::Builder<Tracked> {
+/// Connections for which there was no place.
+#[derive(Default)]
+struct TurnedAway {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl TurnedAway {
+    /// One more. Who makes many must not fill the log.
+    fn note(&mut self, max_connections: usize) {
+        self.count += 1;
+        metrics::connection_closed("full");
+        if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            tracing::warn!(
+                max_connections,
+                turned_away = self.count,
+                "connections are closed at once: too many are open"
+            );
+            *self = Self { count: 0, told: Some(Instant::now()) };
+        }
+    }
+}
+
+/// `ours`: only our own services and operators can connect.
+fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration) -> auto::Builder<Tracked> {
     // Callers that cancel streams are normal here; the default closes the whole connection after 1024 of them. On a
     // socket of our own nobody does it to harm.
-    let max_faults = match listener {
-        Bound::Tcp(_) => Some(MAX_FAULTS),
-        Bound::Unix(..) => None,
+    let (max_faults, max_unseen, max_streams) = match ours {
+        false => (Some(MAX_FAULTS), MAX_UNSEEN, MAX_STREAMS),
+        true => (None, usize::MAX, MAX_INTERNAL_STREAMS),
     };
     let mut builder = auto::Builder::new(Tracked(tasks.clone()));
     builder
         .http1()
         .timer(TokioTimer::new())
         // A client that never finishes its headers must not hold a connection for ever.
-        .header_read_timeout(HEADERS)
-        // Also the most bytes that the headers of a request may have.
+        .header_read_timeout(headers_timeout)
         .max_buf_size(MAX_WAITING);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
-        .max_concurrent_streams(4096)
+        .max_concurrent_streams(max_streams)
         .max_local_error_reset_streams(max_faults)
+        .max_pending_accept_reset_streams(max_unseen)
         .max_send_buf_size(MAX_WAITING)
         .initial_stream_window_size(1024 * 1024)
         .initial_connection_window_size(4 * 1024 * 1024)
-        .max_header_list_size(64 * 1024);
+        .max_header_list_size(MAX_HEADER_BYTES);
     builder
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+/// A connection's bytes.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 async fn accept(listener: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
@@ -172,7 +272,7 @@ async fn accept(listener: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
 }
 
 /// Failing at this is no reason to refuse a client: the connection is gone already, or works without.
-fn prepare(stream: &TcpStream) {
+pub(crate) fn prepare(stream: &TcpStream) {
     // Streams of small events must not wait for each other (Nagle's algorithm).
     let _ = stream.set_nodelay(true);
     // A client that vanished without a word (its host, its network) is found out, also where nothing is sent to it.
@@ -182,55 +282,18 @@ fn prepare(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepcnt(stream, 4);
 }
 
-struct Connection {
-    router: axum::Router,
-    peer: Peer,
-    builder: Arc<auto::Builder<Tracked>>,
-    tls: Option<TlsAcceptor>,
-    shutdown: CancellationToken,
-    ending: Ending,
-    abort: CancellationToken,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Connection {
-    async fn run(self, stream: Box<dyn Stream>) {
-        let stream: Box<dyn Stream> = match &self.tls {
-            Some(acceptor) if matches!(self.peer, Peer::Tcp { .. }) => {
-                match tokio::time::timeout(Duration::from_secs(10), acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => Box::new(stream),
-                    Ok(Err(error)) => {
-                        return tracing::debug!(%error, peer = %self.peer.describe(), "TLS handshake failed");
-                    }
-                    Err(_) => return tracing::debug!(peer = %self.peer.describe(), "TLS handshake took too long"),
-                }
-            }
-            _ => stream,
-        };
-        let (peer, ending) = (self.peer, self.ending);
-        let service = self.router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
-            request.extensions_mut().insert(peer);
-            request.extensions_mut().insert(ending.clone());
-            request.map(Body::new)
-        });
-        let service = TowerToHyperService::new(service);
-        let stream = TokioIo::new(FirstWord::within(HEADERS, stream));
-        let connection = self.builder.serve_connection(stream, service);
-        let mut connection = std::pin::pin!(connection);
-        let mut draining = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, peer = %peer.describe(), "connection ended");
-                    }
-                    return;
-                }
-                () = self.shutdown.cancelled(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = self.abort.cancelled() => return,
-            }
-        }
+    #[tokio::test]
+    async fn small_events_do_not_wait_for_each_other() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("accepted");
+        assert!(client.is_ok() && !stream.nodelay().expect("an option"));
+        prepare(&stream);
+        assert!(stream.nodelay().expect("an option"));
     }
 }

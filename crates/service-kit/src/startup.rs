@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use config::{Config, LoadOptions, LogFormat};
 use domain::service;
+use futures_util::future::join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +22,13 @@ use crate::health::check_health;
 use crate::listener::{Bound, ListenAddress};
 use crate::mount::Mounted;
 use crate::server::{ServeOptions, serve};
-use crate::{admin, harden, shutdown_signal};
+use crate::tls::MutualTls;
+use crate::{admin, harden, process, shutdown_signal};
 
 pub use crate::start_error::{EXIT_CONFIGURATION, StartError, finish};
+
+/// Most connections at a time where services and operators connect. Each has a few; what is beyond is nobody's.
+const MAX_INTERNAL_CONNECTIONS: usize = 1024;
 
 /// How to call this program's command for the data directory at `path`, as typed into a shell: with `--data-dir` unless it
 /// is the one that is taken without.
@@ -118,6 +123,8 @@ pub struct Start {
     pub init: bool,
     /// Cancelled when the process is to stop.
     pub shutdown: CancellationToken,
+    /// What `[tls]` names, for other hosts.
+    pub mutual: Option<MutualTls>,
     options: LoadOptions,
 }
 
@@ -141,10 +148,27 @@ impl Start {
         loader(self.options.clone())
     }
 
-    /// Binds the socket that peers use: `configured`, else the data directory's.
-    pub async fn bind_internal(&self, name: &'static str, configured: Option<&str>) -> Result<Bound, StartError> {
+    /// Binds what peers use: the socket of the data directory, or the one that is `configured`; a configured TCP address
+    /// beside the socket, which operators on this host go on using.
+    pub async fn bind_internal(&self, name: &'static str, configured: Option<&str>) -> Result<Vec<Bound>, StartError> {
         let address = internal_address(&self.data_dir, name, configured)?;
-        Ok(Bound::bind(&only_socket(name, address)?).await?)
+        let ListenAddress::Tcp(addr) = address else { return Ok(vec![Bound::bind(&address).await?]) };
+        if self.mutual.is_none() {
+            return Err(StartError::Configuration(format!(
+                "{name} cannot listen on {addr} without mutual TLS: set [tls] ca, cert, key, or use \
+                 \"unix:///absolute/path\""
+            )));
+        }
+        Ok(vec![Bound::bind(&address).await?, Bound::bind(&self.data_dir.socket(name)).await?])
+    }
+
+    /// How peers are served.
+    pub fn internal_options(&self) -> ServeOptions {
+        ServeOptions {
+            mutual: self.mutual.clone(),
+            max_connections: MAX_INTERNAL_CONNECTIONS,
+            ..ServeOptions::default()
+        }
     }
 
     /// Binds an address of the configuration.
@@ -159,23 +183,22 @@ pub fn internal_address(dir: &DataDir, name: &str, configured: Option<&str>) -> 
 }
 
 /// A client for a peer: at `configured`, else at the data directory's socket.
-pub fn peer_channel(dir: &DataDir, name: &'static str, configured: Option<&str>) -> Result<PeerChannel, StartError> {
+pub fn peer_channel(
+    dir: &DataDir,
+    name: &'static str,
+    configured: Option<&str>,
+    mutual: Option<&MutualTls>,
+) -> Result<PeerChannel, StartError> {
+    if let Some(address) = configured.and_then(|configured| configured.strip_prefix("https://")) {
+        let mutual = mutual.ok_or_else(|| {
+            StartError::Configuration(format!("{name} at https://{address} needs mutual TLS: set [tls] ca, cert, key"))
+        })?;
+        return Ok(PeerChannel::network(name, address.trim_end_matches('/'), mutual));
+    }
     match internal_address(dir, name, configured)? {
         ListenAddress::Unix(path) => Ok(PeerChannel::unix(name, &path)),
         ListenAddress::Tcp(addr) => Err(StartError::Configuration(format!(
-            "{name} at {addr}: services are reached over unix sockets (unix:///path)"
-        ))),
-    }
-}
-
-/// Services trust who is at the other end of a unix socket. On TCP they would need mutual TLS, which this version does
-/// not have: a listener without it would serve nobody, and is refused here by name.
-fn only_socket(name: &str, address: ListenAddress) -> Result<ListenAddress, StartError> {
-    match address {
-        ListenAddress::Unix(_) => Ok(address),
-        ListenAddress::Tcp(addr) => Err(StartError::Configuration(format!(
-            "{name} cannot listen on {addr}: services listen on unix sockets only in this version, since TCP would need \
-             mutual TLS; use \"unix:///absolute/path\""
+            "{name} at {addr}: services are reached over unix:///path, or https://host:port with [tls]"
         ))),
     }
 }
@@ -194,23 +217,30 @@ pub fn announce(listeners: &[(&str, &Bound)]) {
     }
 }
 
-/// Serves `mounted` on `listener`, and the admin port, until shutdown.
+/// As [`announce`]: where the service `name` listens, and then the others.
+pub fn announce_all(name: &str, listeners: &[Bound], others: &[(&str, &Bound)]) {
+    let mut all: Vec<_> = listeners.iter().map(|bound| (name, bound)).collect();
+    all.extend_from_slice(others);
+    announce(&all);
+}
+
+/// Serves `mounted` on `listeners`, and the admin port, until shutdown.
 pub async fn serve_with_admin(
     mounted: Mounted,
-    listener: Bound,
+    listeners: Vec<Bound>,
     admin: (impl Into<admin::Admin>, Bound),
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<(), StartError> {
-    let admin_options = ServeOptions { drain: Duration::from_secs(1), tls: None };
     let (admin, admin_listener) = admin;
     let admin: admin::Admin = admin.into();
     // `health` and `/readyz` are one answer.
     let router = mounted.listenable_while(admin.readiness().to_vec()).await?;
-    let admin = admin::router(admin);
-    tokio::join!(
-        serve(router, listener, options, shutdown.clone()),
-        serve(admin, admin_listener, admin_options, shutdown.clone()),
+    let admin = admin::router(admin.gauges(process::gauges()));
+    let serving = listeners.into_iter().map(|bound| serve(router.clone(), bound, options.clone(), shutdown.clone()));
+    let (_, (), ()) = tokio::join!(
+        join_all(serving),
+        serve(admin, admin_listener, ServeOptions::admin(), shutdown.clone()),
         keep_metrics(shutdown)
     );
     Ok(())
@@ -230,7 +260,7 @@ where
     Fut: Future<Output = Result<(), StartError>>,
 {
     let args = ServiceArgs::parse();
-    let ready = harden::harden().map_err(not_hardened).and_then(|()| runtime());
+    let ready = harden::harden().map_err(not_hardened).and_then(|()| shared_runtime());
     finish(ready.and_then(|runtime| runtime.block_on(run_service(name, args, start))))
 }
 
@@ -251,9 +281,23 @@ pub fn tell_memory() {
 
 /// The process's runtime, with the one TLS provider installed before anything can ask for one.
 pub fn runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    built(&mut tokio::runtime::Builder::new_multi_thread())
+}
+
+/// The runtime of one service of four. They work on the same calls, one after the other: each has half of the
+/// processors, and wakes fewer threads for nothing. `TOKIO_WORKER_THREADS` says how many it has instead.
+fn shared_runtime() -> Result<tokio::runtime::Runtime, StartError> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        builder.worker_threads(std::thread::available_parallelism().map_or(1, |all| all.get().div_ceil(2)));
+    }
+    built(&mut builder)
+}
+
+fn built(builder: &mut tokio::runtime::Builder) -> Result<tokio::runtime::Runtime, StartError> {
     // Fails only if one is installed already, and then it is the same one: the tree holds no other.
     let _ = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider().install_default();
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(builder.enable_all().build()?)
 }
 
 async fn run_service<F, Fut>(name: &'static str, args: ServiceArgs, start: F) -> Result<(), StartError>
@@ -272,9 +316,29 @@ where
     let shutdown = shutdown_signal()?;
     // router-svc reads its routes again at SIGHUP; no service dies of one, least of all with a refresh under way.
     let _hangup = signal(SignalKind::hangup())?;
-    let result = start(Start { config: loaded.config, data_dir, init: args.init, shutdown, options }).await;
+    let mutual = mutual_tls(&loaded.config)?;
+    let following = CancellationToken::new();
+    let follow = follow(mutual.clone(), following.clone());
+    let started = async {
+        let result = start(Start { config: loaded.config, data_dir, init: args.init, shutdown, mutual, options }).await;
+        following.cancel();
+        result
+    };
+    let (result, ()) = tokio::join!(started, follow);
     telemetry.shutdown(Duration::from_secs(5)).await;
     result
+}
+
+/// What `[tls]` names.
+pub fn mutual_tls(config: &Config) -> Result<Option<MutualTls>, StartError> {
+    MutualTls::load(&config.tls).map_err(|error| StartError::Configuration(error.to_string()))
+}
+
+/// Takes up renewed certificates until `shutdown`.
+pub async fn follow(mutual: Option<MutualTls>, shutdown: CancellationToken) {
+    if let Some(mutual) = mutual {
+        mutual.follow(shutdown).await;
+    }
 }
 
 /// The log format of the configuration, as telemetry takes it.
@@ -303,7 +367,9 @@ async fn health(name: &'static str, dir: &Path, config: &Config) -> Result<(), S
         service::TRANSPORT => config.transport.listen.as_deref(),
         _ => None,
     };
-    let channel = peer_channel(&dir, name, configured)?;
+    // A service on TCP has its socket beside it.
+    let configured = configured.filter(|address| address.starts_with("unix:"));
+    let channel = peer_channel(&dir, name, configured, None)?;
     let place = channel.describe();
     check_health(channel).await.map_err(|failure| StartError::Failed(failure.to_string()))?;
     writeln!(std::io::stdout(), "{place}: serving")?;
@@ -320,15 +386,5 @@ mod tests {
         let odd = here.path().join("it's");
         std::fs::create_dir(&odd).expect("made");
         assert!(command_for(&odd).ends_with(r"/it'\''s'"), "{}", command_for(&odd));
-    }
-
-    #[test]
-    fn a_service_never_listens_on_tcp() {
-        let socket: ListenAddress = "unix:///run/auth.sock".parse().expect("an address");
-        assert_eq!(only_socket("auth-svc", socket.clone()).expect("allowed"), socket);
-        let tcp = "127.0.0.1:7412".parse().expect("an address");
-        let refused = only_socket("auth-svc", tcp).expect_err("refused");
-        assert_eq!(refused.exit_code(), EXIT_CONFIGURATION);
-        assert!(refused.to_string().contains("auth-svc cannot listen on 127.0.0.1:7412"), "{refused}");
     }
 }

@@ -12,6 +12,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use service_kit::{Bound, ListenAddress, PeerChannel, ServeOptions, ServiceLayers, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -30,6 +31,10 @@ impl Drop for Served {
 }
 
 async fn served(router: axum::Router, tcp: bool) -> Served {
+    served_with(router, tcp, ServeOptions { drain: Duration::ZERO, ..ServeOptions::default() }).await
+}
+
+async fn served_with(router: axum::Router, tcp: bool, options: ServeOptions) -> Served {
     let dir = tempfile::tempdir().expect("a directory");
     let address = match tcp {
         true => ListenAddress::Tcp(([127, 0, 0, 1], 0).into()),
@@ -37,7 +42,6 @@ async fn served(router: axum::Router, tcp: bool) -> Served {
     };
     let bound = Bound::bind(&address).await.expect("bound");
     let (address, shutdown) = (bound.address().expect("an address"), CancellationToken::new());
-    let options = ServeOptions { drain: Duration::ZERO, tls: None };
     drop(TaskTracker::new().spawn(serve(router, bound, options, shutdown.clone())));
     Served { shutdown, address, _dir: dir }
 }
@@ -100,4 +104,68 @@ async fn a_grpc_deadline_over_plain_http_is_the_handlers_affair() {
     };
     assert_eq!(ask("application/json").await, (StatusCode::OK, None, Bytes::from_static(b"done")));
     assert_eq!(ask("application/grpc").await.1.as_deref(), Some("4"));
+}
+
+/// What a server says to `words`, up to the end of the connection; it has to come within a guard.
+async fn said(address: &ListenAddress, words: &[u8]) -> String {
+    let mut client = TcpStream::connect(address.to_string()).await.expect("connected");
+    // The server may have closed the connection by then.
+    let _ = client.write_all(words).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), client.read_to_end(&mut answer)).await;
+    let _ = read.expect("the connection is closed");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn short() -> axum::Router {
+    axum::Router::new().route("/short", get(|| async { "short\n" }))
+}
+
+#[tokio::test]
+async fn headers_are_few_and_small_and_come_in_time() {
+    let headers_timeout = Duration::from_millis(300);
+    let served = served_with(short(), true, ServeOptions { headers_timeout, ..ServeOptions::default() }).await;
+    let request = |headers: String| format!("GET /short HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+    let many = |count: usize| (0..count).map(|i| format!("x-{i}: y\r\n")).collect::<String>();
+    let large = |bytes: usize| format!("x-large: {}\r\n", "y".repeat(bytes));
+    for headers in [many(90), large(30_000)] {
+        let answer = said(&served.address, request(headers).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    for headers in [many(200), large(200_000)] {
+        let answer = said(&served.address, request(headers).as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    // Half a head, and nothing at all: the connection ends, without this test's doing.
+    for words in ["GET /short HTTP/1.1\r\nhost: x\r\nx-slow: ", ""] {
+        let answer = said(&served.address, words.as_bytes()).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_have_places_until_they_go() {
+    let served = served_with(short(), true, ServeOptions { max_connections: 2, ..ServeOptions::default() }).await;
+    let ListenAddress::Tcp(address) = &served.address else { panic!("a port") };
+    let ask = b"GET /short HTTP/1.1\r\nhost: x\r\n\r\n";
+    let open = async || {
+        let mut client = TcpStream::connect(address).await.expect("connected");
+        client.write_all(ask).await.expect("sent");
+        let mut answer = [0; 512];
+        let read = client.read(&mut answer).await.unwrap_or(0);
+        (client, answer[..read].starts_with(b"HTTP/1.1 200"))
+    };
+    let (first, second) = (open().await, open().await);
+    assert!(first.1 && second.1);
+    assert!(!open().await.1, "there is no place for a third");
+    drop(first);
+    let mut served_again = false;
+    for _ in 0..500 {
+        served_again |= open().await.1;
+        if served_again {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(served_again, "the place of one that went is the next one's");
 }

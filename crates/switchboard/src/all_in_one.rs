@@ -2,7 +2,6 @@
 //! a seal key that exists in this process's memory only, unless the configuration names one that egresses elsewhere share.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use auth_svc::{AuthOptions, AuthService};
 use config::Config;
@@ -12,6 +11,7 @@ use gateway::{GatewayService, Peers};
 use router_svc::RouterService;
 use service_kit::admin::Admin;
 use service_kit::startup::{self, Loader, StartError};
+use service_kit::tls::MutualTls;
 use service_kit::{Bound, DataDir, Mounted, PeerChannel, SealKey, ServeOptions, serve};
 use tokio_util::sync::CancellationToken;
 use transport_svc::{TransportOptions, TransportService};
@@ -22,6 +22,8 @@ pub(crate) struct AllInOne {
     router: RouterService,
     transport: TransportService,
     gateway: GatewayService,
+    /// For egresses on other hosts.
+    mutual: Option<MutualTls>,
     /// How the agents' port is served; its TLS files were read before any port was bound.
     front: ServeOptions,
 }
@@ -55,6 +57,7 @@ impl AllInOne {
             first_agent_key: create,
             clock: Clock::system(),
         };
+        let mutual = startup::mutual_tls(config)?;
         let auth = auth_svc::build(options).await.map_err(|error| error.start_error(dir))?;
         let router = router_svc::build(config, loader).map_err(|e| StartError::build(&e, true))?;
         let options = TransportOptions { config, data_dir: dir, seal_key, clock: Clock::system() };
@@ -62,12 +65,12 @@ impl AllInOne {
         let peers = Peers {
             router: PeerChannel::in_process(ROUTER, router.mounted().router()),
             auth: PeerChannel::in_process(AUTH, auth.mounted().router()),
-            transports: egresses(config, dir, &transport)?,
+            transports: egresses(config, dir, &transport, mutual.as_ref())?,
         };
         let gateway = gateway::build(config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
         let tls = gateway::tls_acceptor(&config.gateway).map_err(|e| StartError::build(&e, true))?;
-        let front = ServeOptions { drain: Duration::from_secs(config.gateway.drain_seconds), tls };
-        Ok(Self { auth, router, transport, gateway, front })
+        let front = gateway::serve_options(&config.gateway, tls);
+        Ok(Self { auth, router, transport, gateway, mutual, front })
     }
 
     /// What operators reach over the control socket: every service.
@@ -93,9 +96,11 @@ impl AllInOne {
         let ready = Admin::from(self.gateway.readiness()).and_ready(self.auth.readiness());
         let admin = (self.auth.add_to(ready).gauges(self.gateway.gauges()), listeners.admin);
         let control_options = ServeOptions { tls: None, ..options.clone() };
-        let (served, ()) = tokio::join!(
-            startup::serve_with_admin(self.control(), listeners.control, admin, control_options, shutdown.clone()),
-            serve(front, listeners.agents, options, shutdown.clone())
+        let control = vec![listeners.control];
+        let (served, (), ()) = tokio::join!(
+            startup::serve_with_admin(self.control(), control, admin, control_options, shutdown.clone()),
+            serve(front, listeners.agents, options, shutdown.clone()),
+            startup::follow(self.mutual.clone(), shutdown.clone())
         );
         self.finish().await;
         served
@@ -114,12 +119,13 @@ fn egresses(
     config: &Config,
     dir: &DataDir,
     own: &TransportService,
+    mutual: Option<&MutualTls>,
 ) -> Result<BTreeMap<String, PeerChannel>, StartError> {
     let mut egresses = BTreeMap::new();
     for (name, egress) in &config.gateway.transports {
         let channel = match egress.address.as_str() {
             "in-process" => PeerChannel::in_process(TRANSPORT, own.mounted().router()),
-            address => startup::peer_channel(dir, TRANSPORT, Some(address))?,
+            address => startup::peer_channel(dir, TRANSPORT, Some(address), mutual)?,
         };
         egresses.insert(name.clone(), channel);
     }

@@ -2,6 +2,7 @@
 
 mod all_in_one;
 mod args;
+mod authority;
 mod commands;
 mod control;
 mod interrupt;
@@ -64,5 +65,6 @@ async fn run(cli: Cli) -> Result<(), Failed> {
         Command::Doctor(args) => commands::doctor::run(&cli, args).await,
         Command::Backup(args) => commands::backup::run(&cli, args).await,
         Command::Restore(args) => commands::restore::run(&cli, args).await,
+        Command::Certs(args) => commands::certs::run(&cli, args),
     }
 }

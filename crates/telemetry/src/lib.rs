@@ -83,6 +83,10 @@ pub fn init(service: &'static str, format: LogFormat, default_level: &str) -> Re
         .with_tracer(provider.tracer("switchboard"))
         .with_location(false)
         .with_threads(false)
+        // A span is entered at each poll of what it covers, for a stream at each event: how long it was busy, and
+        // OpenTelemetry's own idea of a current span, nobody here asks for.
+        .with_tracked_inactivity(false)
+        .with_context_activation(false)
         .with_filter(EnvFilter::new("off,hop=info"));
     tracing_subscriber::registry()
         .with(logs.with_filter(filter))

@@ -77,6 +77,7 @@ pub(crate) fn edit(rules: Rules, model: &str, body: &[u8]) -> Result<Edited, Fai
         hoist::list_input(&mut fields);
         if hoist {
             hoist::instructions(&mut fields)?;
+            hoist::developers(&mut fields);
         }
     }
     if drop_reasoning {

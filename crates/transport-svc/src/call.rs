@@ -10,7 +10,7 @@ use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, Method, header};
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::{Head, Resource, RespondRequest, RespondResponse};
-use reqwest::{Request, Response};
+use reqwest::Request;
 use service_kit::UpstreamSecret;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::headers::{self, Caller};
 use crate::pool::Lease;
 use crate::progress::{About, Progress};
 use crate::relay::{Relay, Step};
-use crate::send::{self, NotedBody};
+use crate::send::{self, NotedBody, Response};
 use crate::service::Inner;
 use crate::targets::{Endpoint, Target};
 
@@ -51,15 +51,18 @@ pub(crate) struct Call {
 /// Prepares a call. A failure means that nothing was sent.
 pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Result<Call, Failure> {
     let received = Instant::now();
-    let target = inner.target(&request.target)?;
+    let target = inner.target_for(&request.target, request.credential.as_ref())?;
     let resource = Resource::try_from(request.resource).map_err(|_| {
         let message = format!("there is no resource {}", request.resource);
         Failure::new(Reason::RequestInvalid, service::TRANSPORT, message)
     })?;
     let endpoint = target.of(resource);
+    // First of all: a seal that was opened opens nothing any more, and what is edited is held.
+    let lease = inner.lease(endpoint)?;
     let secret = inner.opener.open(request.credential.as_ref(), &request.call_id, &target, endpoint)?;
     let caller = Caller(&request.headers);
     let mut request_headers = headers::request(&target, &secret, caller, &request.upstream_model)?;
+    headers::route(&mut request_headers, target.kind, &secret)?;
     let accept = if resource == Resource::Compact { "application/json" } else { "text/event-stream" };
     request_headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
     request_headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -78,7 +81,6 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
     let (mut upstream, mut progress) = inner.begin(asked, request_headers);
     progress.holds_reasoning = edited.holds_reasoning;
     *upstream.body_mut() = Some(NotedBody::request(edited.body, progress.handed.clone()));
-    let lease = inner.lease(endpoint)?;
     Ok(Call {
         inner: Arc::clone(inner),
         target,
@@ -154,13 +156,14 @@ impl Inner {
 
 /// Makes the call. One pulled stream: whoever drops it drops the upstream request.
 pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
-    let Call { inner, target, resource, credential_id, request, lease, dropped, mut progress } = call;
+    let Call { inner, target, resource, credential_id, request, mut lease, dropped, mut progress } = call;
     stream! {
         let endpoint = target.of(resource);
         let url = endpoint.shown.clone();
         let compact = resource == Resource::Compact;
         let patience = if compact { inner.idle_timeout * COMPACT_PATIENCE } else { inner.headers_timeout };
-        let mut response = match send::send(&lease.client, request, &url, patience).await {
+        lease.begin();
+        let mut response = match send::send(&lease, request, &url, patience).await {
             Ok(response) => response,
             Err((failure, sent)) => {
                 progress.sent = sent;
@@ -168,10 +171,12 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
                 return;
             }
         };
+        lease.answered(response.version());
         progress.headers_arrived(&response, inner.clock.now_s());
         inner.cookies.keep(&credential_id, &endpoint.base, response.headers());
         if !is_expected(&response, if compact { "application/json" } else { "text/event-stream" }) {
             let refused = refusal(&mut response, &target, endpoint, &inner.clock).await;
+            lease.end();
             progress.reasoning_refused = refused.reasoning;
             yield Message::Outcome(progress.finish(Some(refused.failure)));
             return;
@@ -191,6 +196,7 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
             match body.next(&mut progress).await {
                 Step::Chunk(chunk) => yield Message::Chunk(chunk),
                 Step::End(failure) => {
+                    lease.end();
                     yield Message::Outcome(progress.finish(failure));
                     return;
                 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use proto::transport::v1::Chunk;
-use reqwest::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,6 +12,7 @@ use crate::egress;
 use crate::events;
 use crate::progress::Progress;
 use crate::relay::Step;
+use crate::send::Response;
 
 /// Answers up to this size are read beside being forwarded; of a larger one it is not known how many tokens it took.
 const MAX_READ_BYTES: usize = 64 * 1024 * 1024;

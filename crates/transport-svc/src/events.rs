@@ -64,8 +64,29 @@ struct Response {
     incomplete_details: Value,
 }
 
+/// How the events of the real upstream begin.
+const BEGINNING: &[u8] = b"{\"type\":\"response.";
+/// Kinds of them that are a part of an answer and nothing else, by how they go on; most events of a stream are.
+const PARTS: [&[u8]; 6] = [
+    b"output_text.",
+    b"content_part.",
+    b"output_item.",
+    b"function_call_arguments.",
+    b"reasoning",
+    b"custom_tool_call",
+];
+
+/// True if an event is a part of the answer as its first bytes tell, so that the rest of it need not be read.
+fn is_part(event: &Event) -> bool {
+    let kind = event.data.strip_prefix(BEGINNING);
+    kind.is_some_and(|kind| PARTS.iter().any(|part| kind.starts_with(part)))
+}
+
 /// Reads an event.
 pub(crate) fn read(event: &Event, stream: Stream<'_>) -> Meaning {
+    if is_part(event) {
+        return Meaning::Content;
+    }
     let kind = event.kind();
     match kind.as_str() {
         "response.completed" | "response.done" => Meaning::Terminal(ending(event, TerminalKind::Completed, None)),

@@ -7,15 +7,15 @@ use domain::{Failure, Reason, service};
 use futures_util::{Stream, StreamExt, stream};
 use proto::transport::v1::transport_service_server::TransportService as Contract;
 use proto::transport::v1::{
-    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, ProbeRequest, ProbeResponse,
-    RespondRequest, RespondResponse,
+    DiscoverWorkspaceRequest, DiscoverWorkspaceResponse, FetchModelsRequest, FetchModelsResponse, FetchUsageRequest,
+    FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
 };
 use service_kit::status_from_failure;
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
 use crate::service::Inner;
-use crate::{call, models, usage};
+use crate::{call, models, usage, workspace};
 
 /// The service as gRPC serves it.
 #[derive(Clone, Debug)]
@@ -67,6 +67,16 @@ impl Contract for Grpc {
         Span::current().record("switchboard.call_id", request.call_id.as_str());
         let listed = Box::pin(models::fetch(&self.0, request)).await.map_err(|f| refused(&f))?;
         Ok(Response::new(listed))
+    }
+
+    async fn discover_workspace(
+        &self,
+        request: Request<DiscoverWorkspaceRequest>,
+    ) -> Result<Response<DiscoverWorkspaceResponse>, Status> {
+        let request = request.into_inner();
+        Span::current().record("switchboard.call_id", request.call_id.as_str());
+        let found = Box::pin(workspace::discover(&self.0, request)).await.map_err(|f| refused(&f))?;
+        Ok(Response::new(found))
     }
 }
 

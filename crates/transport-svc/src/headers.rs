@@ -20,6 +20,8 @@ const CALLER_HEADERS: &[&str] =
     &["session-id", "session_id", "thread-id", "conversation_id", "x-client-request-id", "openai-beta"];
 /// Codex names the model in it; it passes only if that is the model which is called.
 const ROUTING_HINT: &str = "x-codex-routing-hint";
+/// By which a workspace tells where its requests are handled.
+const ACCOUNT_ROUTING: &str = "x-openai-account-routing-override";
 /// Upstream response headers that pass, beside `x-codex-*`, `x-ratelimit-*` and the windows of other limits.
 const RESPONSE_HEADERS: &[&str] = &[
     "cf-ray",
@@ -72,6 +74,17 @@ pub(crate) fn request(
     identify(&mut headers, target, caller);
     authorize(&mut headers, target.kind, secret)?;
     Ok(headers)
+}
+
+/// Adds what the account's workspace demands of a Responses request (facts: Codex CLI sends it with no other).
+pub(crate) fn route(headers: &mut HeaderMap, kind: TargetKind, secret: &UpstreamSecret) -> Result<(), Failure> {
+    let Some(routing) = secret.routing.as_deref().filter(|_| kind == TargetKind::ChatgptCodex) else { return Ok(()) };
+    let value = HeaderValue::from_str(routing).map_err(|_| {
+        let message = "the account's routing override holds characters that cannot be sent in a header";
+        Failure::new(Reason::Internal, service::TRANSPORT, message)
+    })?;
+    headers.insert(ACCOUNT_ROUTING, value);
+    Ok(())
 }
 
 fn pass_on(headers: &mut HeaderMap, kind: TargetKind, caller: Caller<'_>, model: &str) {
@@ -167,7 +180,12 @@ mod tests {
         let base_url = "http://127.0.0.1:1/backend-api/codex".to_owned();
         let target = config::Target { base_url, version: Some("0.170.0".into()), ..Default::default() };
         let target = Target::new(id, &target).expect("good");
-        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: Some("acct".into()), fedramp: true };
+        let secret = UpstreamSecret {
+            token: "tok".to_owned().into(),
+            account_id: Some("acct".into()),
+            fedramp: true,
+            routing: None,
+        };
         request(&target, &secret, Caller(caller), "gpt-5.5").expect("good")
     }
 

@@ -7,6 +7,7 @@
 //! A call is one pulled stream: no task stands between the upstream and the caller, so a caller that goes away takes the
 //! upstream request with it.
 
+mod account;
 mod body;
 mod call;
 mod classify;
@@ -18,6 +19,7 @@ mod grpc;
 mod headers;
 mod models;
 mod open;
+mod plain;
 mod pool;
 mod progress;
 mod relay;
@@ -25,5 +27,6 @@ mod send;
 mod service;
 mod targets;
 mod usage;
+mod workspace;
 
 pub use service::{BuildError, TransportOptions, TransportService, build};

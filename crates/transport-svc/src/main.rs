@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use domain::Clock;
 use domain::service::TRANSPORT;
-use service_kit::ServeOptions;
 use service_kit::startup::{self, Start, StartError};
 use transport_svc::TransportOptions;
 
@@ -17,12 +16,13 @@ async fn serve(start: Start) -> Result<(), StartError> {
         TransportOptions { config: &start.config, data_dir: &start.data_dir, seal_key: None, clock: Clock::system() };
     let service = transport_svc::build(options).map_err(|e| StartError::build(&e, e.is_configuration()))?;
 
-    let listener = start.bind_internal(TRANSPORT, start.config.transport.listen.as_deref()).await?;
+    let options = start.internal_options();
+    let listeners = start.bind_internal(TRANSPORT, start.config.transport.listen.as_deref()).await?;
     let admin = start.bind(&start.config.transport.admin_listen).await?;
-    startup::announce(&[(TRANSPORT, &listener), ("admin", &admin)]);
+    startup::announce_all(TRANSPORT, &listeners, &[("admin", &admin)]);
 
     let admin = (service.readiness(), admin);
-    startup::serve_with_admin(service.mounted(), listener, admin, ServeOptions::default(), start.shutdown).await?;
+    startup::serve_with_admin(service.mounted(), listeners, admin, options, start.shutdown).await?;
     service.shutdown().await;
     Ok(())
 }

@@ -48,7 +48,7 @@ struct Listed {
 
 /// Asks whether the models are listed. A failure means that nothing was sent.
 pub(crate) async fn probe(inner: &Arc<Inner>, request: ProbeRequest) -> Result<ProbeResponse, Failure> {
-    let target = &inner.target(&request.target)?;
+    let target = &inner.target_for(&request.target, request.credential.as_ref())?;
     let question = Question { call_id: &request.call_id, target, credential: request.credential, etag: None };
     let Listing { outcome, models, .. } = list(inner, question).await?;
     let models = models.into_iter().map(|listed| listed.model.id).collect();
@@ -57,7 +57,7 @@ pub(crate) async fn probe(inner: &Arc<Inner>, request: ProbeRequest) -> Result<P
 
 /// Asks for the models. A failure means that nothing was sent.
 pub(crate) async fn fetch(inner: &Arc<Inner>, request: FetchModelsRequest) -> Result<FetchModelsResponse, Failure> {
-    let target = &inner.target(&request.target)?;
+    let target = &inner.target_for(&request.target, request.credential.as_ref())?;
     if target.kind == TargetKind::OpenaiApi {
         let message = format!("what {} lists is more than what answers calls, so it is no list of models", target.id);
         return Err(Failure::new(Reason::Unsupported, service::TRANSPORT, message));
@@ -72,6 +72,7 @@ pub(crate) async fn fetch(inner: &Arc<Inner>, request: FetchModelsRequest) -> Re
 async fn list(inner: &Arc<Inner>, question: Question<'_>) -> Result<Listing, Failure> {
     let received = Instant::now();
     let Question { call_id, target, credential, etag } = question;
+    let lease = inner.lease(&target.models)?;
     let secret = inner.opener.open(credential.as_ref(), call_id, target, &target.models)?;
     let mut request_headers = headers::request(target, &secret, Caller(&[]), "")?;
     request_headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -90,8 +91,7 @@ async fn list(inner: &Arc<Inner>, question: Question<'_>) -> Result<Listing, Fai
         secret,
     };
     let (upstream, mut progress) = inner.begin(asked, request_headers);
-    let lease = inner.lease(&target.models)?;
-    let sent = send::send(&lease.client, upstream, &target.models.shown, inner.headers_timeout).await;
+    let sent = send::send(&lease, upstream, &target.models.shown, inner.headers_timeout).await;
     let mut response = match sent {
         Ok(response) => response,
         Err((failure, sent)) => {
@@ -112,12 +112,7 @@ async fn list(inner: &Arc<Inner>, question: Question<'_>) -> Result<Listing, Fai
     Ok(read_list(inner, target, &mut response, &mut progress).await)
 }
 
-async fn read_list(
-    inner: &Inner,
-    target: &Target,
-    response: &mut reqwest::Response,
-    progress: &mut Progress,
-) -> Listing {
+async fn read_list(inner: &Inner, target: &Target, response: &mut send::Response, progress: &mut Progress) -> Listing {
     let (body, _) = send::read_some(response, MAX_LIST_BYTES, inner.headers_timeout).await;
     if let Some(models) = models(&body) {
         let etag = headers::text(response.headers(), header::ETAG.as_str()).map(str::to_owned);

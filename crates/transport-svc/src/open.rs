@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn seal(key: &SealKey, target: &Target, now_ms: i64) -> SealedCredential {
-        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false };
+        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false, routing: None };
         let request =
             SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &target.responses.base, now_ms };
         key.seal(&request, &secret).expect("sealed")
@@ -214,7 +214,7 @@ mod tests {
         let (key, target) = (SealKey::generate().expect("random"), target());
         let usage = target.usage.clone().expect("the Codex backend has one");
         let opener = Opener::new(key.clone(), Clock::manual(0));
-        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false };
+        let secret = UpstreamSecret { token: "tok".to_owned().into(), account_id: None, fedramp: false, routing: None };
         let request = SealRequest { credential_id: "c1", version: 1, call_id: "call", target: &usage.base, now_ms: 0 };
         let for_usage = key.seal(&request, &secret).expect("sealed");
         let for_calls = seal(&key, &target, 0);

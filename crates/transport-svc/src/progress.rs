@@ -13,7 +13,7 @@ use tracing::{Span, field};
 
 use crate::classify::{self, quota};
 use crate::headers;
-use crate::send::Handed;
+use crate::send::{Handed, Response};
 use crate::targets::{Endpoint, Target};
 
 /// So much of a token's beginning is looked for; a shorter one is no secret worth the search.
@@ -109,7 +109,7 @@ impl Progress {
     }
 
     /// The response headers have come.
-    pub(crate) fn headers_arrived(&mut self, response: &reqwest::Response, now_s: i64) {
+    pub(crate) fn headers_arrived(&mut self, response: &Response, now_s: i64) {
         self.headers_at = Some(Instant::now());
         self.status = Some(response.status().as_u16());
         self.headers = response.headers().clone();

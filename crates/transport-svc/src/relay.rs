@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use domain::sse::{Piece, Splitter};
 use domain::{Clock, Failure, Reason, service};
+use futures_util::FutureExt;
 use proto::transport::v1::{Chunk, Terminal};
-use reqwest::Response;
 use service_kit::usage_to_proto;
 
-use crate::egress;
+use crate::egress::{self, Cut};
 use crate::events::{self, Ending, Meaning};
 use crate::progress::Progress;
+use crate::send::Response;
 
 /// How long the body's own end is waited for after the terminal event: it usually comes with it, and a connection whose
 /// response was read to its end can serve the next call.
 const AFTER_TERMINAL: Duration = Duration::from_millis(50);
+/// Most bytes that are forwarded together, but for one piece of the body that is larger.
+const MAX_TOGETHER: usize = 32 * 1024;
 /// How long an `error` event is given to be followed by `response.failed`, which says more.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -29,6 +33,8 @@ pub(crate) struct Relay {
     state: State,
     /// Something beside lifecycle events and failures was seen.
     content: bool,
+    /// How the body has ended, where what came before that had to be forwarded first.
+    ended: Option<Result<(), Cut>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +55,16 @@ pub(crate) enum Step {
 
 impl Relay {
     pub(crate) fn new(response: Response, url: String, idle: Duration, clock: Clock) -> Self {
-        Self { response, splitter: Splitter::default(), url, idle, clock, state: State::Open, content: false }
+        Self {
+            response,
+            splitter: Splitter::default(),
+            url,
+            idle,
+            clock,
+            state: State::Open,
+            content: false,
+            ended: None,
+        }
     }
 
     /// The next chunk, or the end.
@@ -60,8 +75,8 @@ impl Relay {
                 State::Failing(_) => AFTER_ERROR.min(self.idle),
                 State::Ended(_) => AFTER_TERMINAL,
             };
-            let bytes = match tokio::time::timeout(patience, self.response.chunk()).await {
-                Ok(Ok(Some(bytes))) => bytes,
+            let bytes = match tokio::time::timeout(patience, self.read()).await {
+                Ok(Ok(Some(bytes))) => self.with_what_is_at_hand(bytes),
                 Ok(Ok(None)) => return self.end(|this| this.ended_early(progress)),
                 Ok(Err(error)) => return self.end(|this| egress::cut(&error, &this.url, progress.events)),
                 Err(_) => return self.end(|this| this.silent(progress)),
@@ -70,6 +85,37 @@ impl Relay {
                 return Step::Chunk(self.forward(piece, progress));
             }
         }
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Cut> {
+        match self.ended.take() {
+            Some(ended) => ended.map(|()| None),
+            None => self.response.chunk().await,
+        }
+    }
+
+    /// Events that have come together go on together: on every hop a message costs more than what is in it.
+    fn with_what_is_at_hand(&mut self, first: Bytes) -> Bytes {
+        let mut all = BytesMut::new();
+        let mut last = first;
+        while all.len() + last.len() < MAX_TOGETHER {
+            match self.response.chunk().now_or_never() {
+                None => break,
+                Some(Ok(Some(more))) => {
+                    all.extend_from_slice(&last);
+                    last = more;
+                }
+                Some(ended) => {
+                    self.ended = Some(ended.map(|_| ()));
+                    break;
+                }
+            }
+        }
+        if all.is_empty() {
+            return last;
+        }
+        all.extend_from_slice(&last);
+        all.freeze()
     }
 
     /// The body is over; what the events said of it counts more than how it ended.

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use domain::Failure;
-use http_body::{Body, Frame, SizeHint};
+use http::{HeaderMap, StatusCode, Version};
+use http_body::{Frame, SizeHint};
 use proto::transport::v1::Sent;
-use reqwest::{Client, Request, Response};
+use reqwest::Request;
 use tokio::time::Instant;
 
-use crate::egress;
+use crate::egress::{self, Cut};
+use crate::plain;
+use crate::pool::{Client, Lease};
 
 /// Notes when a connection took the request.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +41,7 @@ impl NotedBody {
     }
 }
 
-impl Body for NotedBody {
+impl http_body::Body for NotedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -56,16 +59,74 @@ impl Body for NotedBody {
     }
 }
 
+/// An answer: its head, and its body as it comes.
+#[derive(Debug)]
+pub(crate) struct Response {
+    status: StatusCode,
+    headers: HeaderMap,
+    version: Version,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Pooled(Box<reqwest::Response>),
+    Plain(Box<plain::Reading>),
+}
+
+impl Response {
+    fn pooled(mut response: reqwest::Response) -> Self {
+        let headers = std::mem::take(response.headers_mut());
+        let (status, version) = (response.status(), response.version());
+        Self { status, headers, version, body: Body::Pooled(Box::new(response)) }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The next bytes of the body; `None` at its end. May be dropped before it is ready, and nothing is lost.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Cut> {
+        match &mut self.body {
+            Body::Pooled(response) => response.chunk().await.map_err(Cut::Pooled),
+            Body::Plain(reading) => reading.chunk().await.map_err(Cut::Plain),
+        }
+    }
+}
+
 /// Sends a request and waits for the response headers, `limit` at most.
 pub(crate) async fn send(
-    client: &Client,
+    lease: &Lease,
     request: Request,
     url: &str,
     limit: Duration,
 ) -> Result<Response, (Failure, Sent)> {
-    match tokio::time::timeout(limit, client.execute(request)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => Err(egress::no_headers(&error, url)),
+    let answered = async {
+        match &lease.client {
+            Client::Pooled(client) => {
+                let response = client
+                    .execute(request)
+                    .await
+                    .map_err(|error| egress::no_headers(&error, url, lease.proxy.as_deref()))?;
+                Ok(Response::pooled(response))
+            }
+            Client::Plain(plain) => {
+                let (head, body) = plain.send(request).await.map_err(|error| egress::unanswered(&error, url))?;
+                let (status, headers, version) = (head.status, head.headers, head.version);
+                Ok(Response { status, headers, version, body: Body::Plain(Box::new(body)) })
+            }
+        }
+    };
+    match tokio::time::timeout(limit, answered).await {
+        Ok(answered) => answered,
         // Even if nothing was written yet, that cannot be known for sure here.
         Err(_) => Err((egress::late_headers(url, limit), Sent::Sent)),
     }

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use config::Config;
 use domain::{Clock, Failure, Reason, service};
+use proto::transport::v1::SealedCredential;
 use proto::transport::v1::transport_service_server::TransportServiceServer;
 use service_kit::admin::Readiness;
 use service_kit::{DataDir, KeyFileError, MAX_MESSAGE_BYTES, Mounted, SealKey, SecretKey, ServiceLayers};
+use telemetry::metrics;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -106,6 +109,9 @@ pub(crate) struct Inner {
     pub(crate) idle_timeout: Duration,
     pub(crate) stopping: CancellationToken,
     pub(crate) open_calls: TaskTracker,
+    /// Places for upstream requests.
+    places: Arc<Semaphore>,
+    max_calls: usize,
 }
 
 /// Builds the service. It connects on demand only.
@@ -136,6 +142,8 @@ pub fn build(options: TransportOptions<'_>) -> Result<TransportService, BuildErr
         idle_timeout: config.transport.idle_timeout.duration(),
         stopping: CancellationToken::new(),
         open_calls: TaskTracker::new(),
+        places: Arc::new(Semaphore::new(config.transport.max_calls.min(Semaphore::MAX_PERMITS))),
+        max_calls: config.transport.max_calls,
     };
     Ok(TransportService { inner: Arc::new(inner) })
 }
@@ -175,7 +183,13 @@ impl TransportService {
 impl Inner {
     /// The target of this id.
     pub(crate) fn target(&self, id: &str) -> Result<Arc<Target>, Failure> {
-        self.targets.get(id).cloned().ok_or_else(|| {
+        self.target_for(id, None)
+    }
+
+    /// The target of this id, where this credential is sealed for: at its own origin, or at one that the account's
+    /// workspace may demand.
+    pub(crate) fn target_for(&self, id: &str, sealed: Option<&SealedCredential>) -> Result<Arc<Target>, Failure> {
+        self.targets.get(id, sealed.map(|sealed| sealed.origin.as_str())).cloned().ok_or_else(|| {
             let known = self.targets.names();
             open::refusal(format!(
                 "egress {} has no target {id:?} to send the credential to; it has {known}",
@@ -184,7 +198,18 @@ impl Inner {
         })
     }
 
+    /// A client for one request to `endpoint`, and the request's place among all.
     pub(crate) fn lease(&self, endpoint: &Endpoint) -> Result<Lease, Failure> {
-        self.pool.lease(&endpoint.base).map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, e.to_string()))
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())?;
+        let lease = self.pool.lease(&endpoint.base, place);
+        lease.map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, e.to_string()))
+    }
+
+    fn full(&self) -> Failure {
+        metrics::shed("upstream");
+        let message =
+            format!("egress {} has {} upstream requests under way, as many as it takes", self.egress, self.max_calls);
+        Failure::new(Reason::Shed, service::TRANSPORT, message)
+            .next_step("wait and retry, add an egress, or raise `[transport] max_calls`")
     }
 }

@@ -21,7 +21,7 @@ const CODEX_PATHS: &[&str] =
 /// The base URL of the account endpoints, and those that are asked.
 const BACKEND_URL: &str = "https://chatgpt.com/backend-api";
 const BACKEND_PATH: &str = "/backend-api";
-const BACKEND_PATHS: &[&str] = &["/backend-api/wham/usage"];
+const BACKEND_PATHS: &[&str] = &["/backend-api/wham/usage", "/backend-api/wham/accounts/check"];
 const PLATFORM_URL: &str = "https://api.openai.com/v1";
 const PLATFORM_PATHS: &[&str] = &["/v1/responses", "/v1/responses/compact", "/v1/models"];
 /// The version for which the models list is asked when none is configured: that of the client whose list format is read.
@@ -29,7 +29,11 @@ const MODELS_VERSION: &str = "0.169.0";
 
 /// Every target by its id.
 #[derive(Debug)]
-pub(crate) struct Targets(BTreeMap<String, Arc<Target>>);
+pub(crate) struct Targets {
+    targets: BTreeMap<String, Arc<Target>>,
+    /// The same targets at the other origins that are allowed, by id and origin.
+    moved: BTreeMap<(String, String), Arc<Target>>,
+}
 
 /// One target.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Target {
     pub(crate) models: Endpoint,
     /// `{backend}/wham/usage`; only the Codex backend has account endpoints.
     pub(crate) usage: Option<Endpoint>,
+    /// `{backend}/wham/accounts/check`, likewise.
+    pub(crate) workspace: Option<Endpoint>,
     pub(crate) hoist: HoistInstructions,
     pub(crate) originator: HeaderValue,
     pub(crate) user_agent: HeaderValue,
@@ -72,22 +78,44 @@ pub(crate) struct Endpoint {
 
 impl Targets {
     pub(crate) fn new(config: &Config) -> Result<Self, BuildError> {
-        let targets = config.targets.iter().map(|(id, target)| Ok((id.clone(), Arc::new(Target::new(id, target)?))));
-        targets.collect::<Result<_, BuildError>>().map(Self)
+        let mut all = Self { targets: BTreeMap::new(), moved: BTreeMap::new() };
+        for (id, target) in &config.targets {
+            let made = Target::new(id, target)?;
+            for origin in &target.workspace_origins {
+                let moved = moved(id, target, &made, origin)?;
+                all.moved.insert((id.clone(), moved.responses.base.origin.clone()), Arc::new(moved));
+            }
+            all.targets.insert(id.clone(), Arc::new(made));
+        }
+        Ok(all)
     }
 
-    pub(crate) fn get(&self, id: &str) -> Option<&Arc<Target>> {
-        self.0.get(id)
+    /// The target of this id, at the origin that a credential is sealed for if that is one of those that are allowed.
+    pub(crate) fn get(&self, id: &str, sealed_for: Option<&str>) -> Option<&Arc<Target>> {
+        let moved = sealed_for.and_then(|origin| self.moved.get(&(id.to_owned(), origin.to_owned())));
+        moved.or_else(|| self.targets.get(id))
     }
 
     /// The ids, for messages.
     pub(crate) fn names(&self) -> String {
-        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+        self.targets.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Target> {
-        self.0.values().map(AsRef::as_ref)
+        self.targets.values().map(AsRef::as_ref)
     }
+}
+
+/// A target at another origin, under the same path; its account endpoints stay where they are.
+fn moved(id: &str, target: &config::Target, made: &Target, origin: &str) -> Result<Target, BuildError> {
+    let origin = UpstreamUrl::parse(origin).map_err(|e| BuildError::Target {
+        id: id.to_owned(),
+        key: "workspace_origins",
+        cause: e.to_string(),
+    })?;
+    let base_url = format!("{}{}", origin.origin, made.responses.base.path);
+    let backend_url = Some(target.backend().to_owned());
+    Target::new(id, &config::Target { base_url, backend_url, ..target.clone() })
 }
 
 impl Target {
@@ -123,7 +151,8 @@ impl Target {
             responses: place.endpoint("/responses", "", "an event stream")?,
             compact: place.endpoint("/responses/compact", "", "a compacted conversation")?,
             models: place.endpoint("/models", &query, "a list of models")?,
-            usage: usage_endpoint(id, kind, target)?,
+            usage: account_endpoint(id, kind, target, "/wham/usage", "the account's usage")?,
+            workspace: account_endpoint(id, kind, target, "/wham/accounts/check", "the account's workspaces")?,
             hoist: target.hoist_instructions,
             originator: header("originator", &target.originator)?,
             user_agent: header("user_agent", target.user_agent.as_deref().unwrap_or(&own_user_agent()))?,
@@ -145,8 +174,14 @@ impl Target {
     }
 }
 
-/// `{backend}/wham/usage`, where the target has account endpoints.
-fn usage_endpoint(id: &str, kind: TargetKind, target: &config::Target) -> Result<Option<Endpoint>, BuildError> {
+/// An endpoint below the backend URL, where the target has such.
+fn account_endpoint(
+    id: &str,
+    kind: TargetKind,
+    target: &config::Target,
+    suffix: &str,
+    expects: &'static str,
+) -> Result<Option<Endpoint>, BuildError> {
     if kind != TargetKind::ChatgptCodex {
         return Ok(None);
     }
@@ -158,7 +193,7 @@ fn usage_endpoint(id: &str, kind: TargetKind, target: &config::Target) -> Result
     })?;
     let known_paths = known_paths(kind, &base).map(|_| BACKEND_PATHS);
     let place = Place { id, base: &base, key, canonical: Some((BACKEND_URL, BACKEND_PATH)), known_paths };
-    place.endpoint("/wham/usage", "", "the account's usage").map(Some)
+    place.endpoint(suffix, "", expects).map(Some)
 }
 
 /// Where endpoints stand.

@@ -1,4 +1,6 @@
-"""OpenAI's SDK through Chat Completions, with nothing but a base URL and a key. Prints one JSON object for the test."""
+"""OpenAI's SDK for Python with Chat Completions: a base URL and a key, and nothing else. Prints one JSON object.
+
+`chat.mjs` does the same."""
 
 import json
 
@@ -32,7 +34,7 @@ def refusal(action):
             "reason": body.get("reason"),
             "message": error.message,
         }
-    return None
+    return {"class": "none", "message": "it did not fail"}
 
 
 def gathered(stream):
@@ -74,11 +76,7 @@ def tools(ask, seen):
     seen["round_trip"] = answer.choices[0].message.content
 
 
-def main():
-    client = openai.OpenAI()  # OPENAI_BASE_URL and OPENAI_API_KEY
-    ask = client.chat.completions.create
-    seen = {}
-
+def answers(client, ask, seen):
     whole = ask(
         model=MODEL,
         messages=[{"role": "system", "content": "Be brief."}] + said("Reply exactly: OK"),
@@ -97,7 +95,6 @@ def main():
         seen["helper_events"] = sorted({event.type for event in stream})
         seen["helper"] = stream.get_final_completion().choices[0].message.content
 
-    tools(ask, seen)
     with client.chat.completions.stream(
         model=MODEL, messages=said("[[sim:parallel:2]] Call both."), tools=[tool("exec_command")]
     ) as stream:
@@ -115,6 +112,8 @@ def main():
     seen["stopped"] = ask(model=MODEL, messages=said("Hello [[sim:incomplete]]")).choices[0].finish_reason
     seen["filtered"] = ask(model=MODEL, messages=said("Hello [[sim:incomplete:content_filter]]")).choices[0].finish_reason
 
+
+def errors(ask, seen):
     seen["unknown"] = refusal(lambda: ask(model="nosuch/gpt-5.5", messages=said("hi")))
     seen["choices"] = refusal(lambda: ask(model=MODEL, messages=said("hi"), n=2))
     seen["too_long"] = refusal(
@@ -125,6 +124,15 @@ def main():
     seen["limit"] = refusal(lambda: ask(model=MODEL, messages=said("[[sim:usage_limit]]")))
     stranger = openai.OpenAI(api_key="sbk_wrong")
     seen["stranger"] = refusal(lambda: stranger.chat.completions.create(model=MODEL, messages=said("hi")))
+
+
+def main():
+    client = openai.OpenAI()  # OPENAI_BASE_URL and OPENAI_API_KEY
+    ask = client.chat.completions.create
+    seen = {}
+    answers(client, ask, seen)
+    tools(ask, seen)
+    errors(ask, seen)
     print(json.dumps(seen))
 
 

@@ -17,7 +17,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{codex, node, openai_sdk};
+use crate::codex;
+use crate::sdk::Sdk;
 
 /// Deployments at a time.
 const AT_ONCE: usize = 4;
@@ -109,8 +110,10 @@ async fn forward(
 /// All three clients against one deployment, at a time: what they do takes waiting more than work.
 async fn row(reason: Reason, topology: Topology) -> Row {
     let provoked = provoke(reason, topology).await;
-    let python = did(&provoked, async |base| sdk(openai_sdk::matrix(&provoked.home, &base, &ask(&provoked)).await));
-    let node = did(&provoked, async |base| sdk(node::matrix(&provoked.home, &base, &ask(&provoked)).await));
+    let sdk = async |sdk: Sdk| {
+        did(&provoked, async |base| raised(sdk.matrix(&provoked.home, &base, &ask(&provoked)).await)).await
+    };
+    let (python, node) = (sdk(Sdk::Python), sdk(Sdk::Node));
     let codex = did(&provoked, async |base| codex_cli(&provoked, &base).await);
     let (codex, python, node) = tokio::join!(codex, python, node);
     Row { reason, codex, python, node }
@@ -130,8 +133,8 @@ fn ask(provoked: &Provoked) -> (String, Value) {
     (provoked.key.clone(), provoked.body.clone())
 }
 
-/// What `sdk.py` or `sdk.mjs` printed of one failed call.
-fn sdk(output: Output) -> Did {
+/// What `responses.py` or `responses.mjs` printed of one failed call.
+fn raised(output: Output) -> Did {
     let seen = output.ok().json();
     let text = |name: &str| seen[name].as_str().unwrap_or_default().to_owned();
     Did { requests: 0, ended: text("class"), said: text("message") }
@@ -146,7 +149,7 @@ async fn codex_cli(provoked: &Provoked, base_url: &str) -> Did {
         // It sends no field that is not served: an encoding that is not stands for it.
         more.push("model_providers.switchboard.http_headers={\"content-encoding\"=\"br\"}".to_owned());
     }
-    let output = codex::run(&provoked.home, base_url, &provoked.key, &text("input"), &more).await;
+    let output = codex::run(&provoked.home, base_url, &provoked.key, &[&text("input")], &more).await;
     let said = output.stderr.lines().rev().find(|line| line.starts_with("ERROR")).unwrap_or_default();
     Did { requests: 0, ended: format!("exit {}", output.code.unwrap_or(-1)), said: said.to_owned() }
 }
@@ -207,14 +210,8 @@ fn replaced(page: &str, table: &str) -> String {
     format!("{}{table}{}", &page[..from], &page[to..])
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs real clients: .ci/tools installs them"]
-async fn clients_do_as_documented_with_one_process() {
-    the_table_is_as_documented(Topology::OneProcess).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs real clients: .ci/tools installs them"]
-async fn clients_do_as_documented_with_four_processes() {
-    the_table_is_as_documented(Topology::FourProcesses).await;
+in_each_topology! {
+    async fn clients_do_as_documented(topology) {
+        the_table_is_as_documented(topology).await;
+    }
 }

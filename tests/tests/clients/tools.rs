@@ -28,6 +28,22 @@ pub(crate) fn packages() -> PathBuf {
     found.unwrap_or_else(|| missing("a folder of npm packages with Codex CLI"))
 }
 
+/// The Node.js that OpenClaw needs, which is newer than most machines', and its script.
+///
+/// # Panics
+///
+/// If they are not there.
+pub(crate) fn openclaw() -> (PathBuf, PathBuf) {
+    let packages =
+        std::env::var_os("SWITCHBOARD_TOOLS").map(|tools| PathBuf::from(tools).join("openclaw/node_modules"));
+    let packages = packages.unwrap_or_else(|| missing("SWITCHBOARD_TOOLS"));
+    let (node, script) = (packages.join(".bin/node"), packages.join("openclaw/openclaw.mjs"));
+    if !node.is_file() || !script.is_file() {
+        missing("OpenClaw");
+    }
+    (node, script)
+}
+
 /// Fails the test for want of a tool.
 pub(crate) fn missing(what: &str) -> ! {
     panic!("{what} is not there: run `.ci/tools`, then `. .ci/env`, and this suite again")

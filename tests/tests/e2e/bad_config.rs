@@ -14,7 +14,7 @@ async fn all_refuse(home: &Home, topology: Topology, parts: &[&str]) {
     let mut refusals = vec![home.cli(&["config", "check"]).await];
     match topology {
         Topology::OneProcess => refusals.push(Output::of(starter(home, topology, "switchboard"), "").await),
-        Topology::FourProcesses => {
+        Topology::FourProcesses | Topology::MutualTls => {
             for service in SERVICES {
                 refusals.push(Output::of(starter(home, topology, service), "").await);
             }

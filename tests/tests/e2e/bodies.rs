@@ -1,8 +1,10 @@
 //! Large requests: what clients with images send.
 
-use e2e::Answer;
+use e2e::{Answer, Switchboard};
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::support::{MODEL, World};
 
@@ -33,4 +35,50 @@ e2e::in_each_topology! {
         assert_eq!(refused["error"]["reason"], "REQUEST_TOO_LARGE", "{refused}");
         assert_eq!(world.upstream().len(), 1);
     }
+
+    /// A request that is refused unread takes no other one with it: the connection that clients reuse stays.
+    async fn a_connection_outlives_a_refusal(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let refusals = [
+            ("POST /v1/embeddings", "", 404),
+            ("POST /v1/models", "", 405),
+            ("GET /v1/models/nobody/knows", "", 404),
+            ("POST /v1/responses", "content-encoding: br\r\n", 400),
+            ("POST /v1/responses", "content-encoding: gzip\r\n", 400),
+            ("POST /v1/responses/compact", "", 400),
+        ];
+        for bytes in [50, 2_000_000] {
+            let mut connection = TcpStream::connect(switchboard.address()).await.expect("connected");
+            for (line, header, status) in refusals {
+                let head = format!("{line} HTTP/1.1\r\n{}{header}content-length: {bytes}\r\n\r\n", about(&switchboard));
+                connection.write_all(head.as_bytes()).await.expect("the head is sent");
+                // The head is read before any of the body comes.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                connection.write_all(&vec![b'x'; bytes]).await.unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert_eq!(status_of(&mut connection).await, status, "{line} {header}");
+            }
+            let again = format!("GET /v1/models HTTP/1.1\r\n{}\r\n", about(&switchboard));
+            connection.write_all(again.as_bytes()).await.expect("sent");
+            assert_eq!(status_of(&mut connection).await, 200);
+        }
+    }
+}
+
+/// The headers of every request.
+fn about(switchboard: &Switchboard) -> String {
+    format!("host: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n", switchboard.key())
+}
+
+/// Reads one answer that says how long it is, and gives its status.
+async fn status_of(connection: &mut TcpStream) -> u16 {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()).expect("its length");
+    let mut body = vec![0; length.parse().expect("a number")];
+    connection.read_exact(&mut body).await.expect("the body");
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
 }

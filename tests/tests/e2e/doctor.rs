@@ -92,6 +92,34 @@ e2e::in_each_topology! {
         assert!(value(&page, "switchboard_refresh_answer_to_commit_seconds_count").is_some_and(|n| n >= 1.0), "{page}");
     }
 
+    /// Where the models come from and how old that is; a list that cannot be read is told with its reason and what to do,
+    /// and is no error: calls do without it.
+    async fn a_list_of_models_that_cannot_be_read_is_told(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        let well = doctor(&switchboard, 0).await;
+        let [found] = about(&well, "models of openai-codex")[..] else { panic!("{well}") };
+        let message = found["message"].as_str().unwrap_or_default();
+        assert!(message.contains("listed by the upstream for credential main, read"), "{message}");
+        let shown = switchboard.cli(&["models", "list"]).await.ok();
+        assert!(shown.stdout.contains("openai-codex: 2 models listed by the upstream"), "{shown}");
+        let told = switchboard.cli(&["models", "list", "--json"]).await.ok().json();
+        assert!(told["upstream"][0]["ageSeconds"].as_i64().is_some_and(|age| (0..300).contains(&age)), "{told}");
+
+        // Nothing is known yet of what this one lists.
+        let (world, _) = World::with_login().await;
+        world.behave("*", "block");
+        let switchboard = world.start(topology).await;
+        let worried = doctor(&switchboard, 0).await;
+        let [found] = about(&worried, "models of openai-codex")[..] else { panic!("{worried}") };
+        assert_eq!((&found["severity"], &found["reason"]), (&"warning".into(), &"EDGE_BLOCKED".into()), "{worried}");
+        let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+        assert!(text("message").contains("only the configured models are known"), "{worried}");
+        assert!(!text("nextStep").is_empty(), "{worried}");
+        let shown = switchboard.cli(&["models", "list"]).await.ok();
+        assert!(shown.stdout.contains("cannot be read") && shown.stdout.contains("  next: "), "{shown}");
+    }
+
     /// The answer to a refresh is lost, and the refresh token with it for all that anybody knows: calls work, and it is
     /// pressing from a day before the access token's end. A login ends it.
     async fn a_refresh_in_doubt_is_seen_wherever_one_looks(topology) {

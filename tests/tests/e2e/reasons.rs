@@ -89,7 +89,6 @@ fn covered_elsewhere(reason: Reason) -> Option<[&'static str; 2]> {
     match reason {
         Reason::PeerRefused => Some(["tests/tests/e2e/strangers.rs", "another_user_is_refused_twice_over"]),
         Reason::Cancelled => Some(["tests/tests/e2e/streams.rs", "a_caller_that_goes_away_cancels_the_upstream"]),
-        Reason::Shed => Some(["tests/tests/e2e/reasons.rs", "too_many_logins_at_a_time_are_shed"]),
         Reason::Internal => Some(["crates/router-svc/tests/router.rs", "a_loader_that_panics_takes_nothing_with_it"]),
         _ => None,
     }
@@ -260,6 +259,7 @@ each! {
     request_rejected = RequestRejected,
     context_too_long = ContextTooLong,
     client_outdated = ClientOutdated,
+    shed = Shed,
     stream_cut = StreamCut,
     stream_idle = StreamIdle,
     egress_unreachable = EgressUnreachable,
@@ -331,7 +331,7 @@ e2e::in_each_topology! {
         let switchboard = world.start(topology).await;
         let mut logins = LoginServiceClient::new(switchboard.peer(e2e::Part::Auth));
         let paste = proto::auth::v1::LoginMethod::Paste as i32;
-        let ask = || StartLoginRequest { provider: "openai-codex".into(), label: None, method: paste };
+        let ask = || StartLoginRequest { provider: "openai-codex".into(), label: None, method: paste, egress: None };
         let mut refused = None;
         for _ in 0..1000 {
             if let Err(status) = logins.start_login(ask()).await {

@@ -108,7 +108,8 @@ async fn an_expired_seal_is_refused_by_name() {
     let target = UpstreamUrl::parse(&world.sim.codex_base_url()).expect("a URL");
     let now_ms = domain::Clock::system().now_ms();
     let seal = |key: &SealKey, now_ms| {
-        let secret = UpstreamSecret { token: "token".to_owned().into(), account_id: None, fedramp: false };
+        let secret =
+            UpstreamSecret { token: "token".to_owned().into(), account_id: None, fedramp: false, routing: None };
         let request = SealRequest { credential_id: "c", version: 1, call_id: CALL, target: &target, now_ms };
         key.seal(&request, &secret).expect("sealed")
     };

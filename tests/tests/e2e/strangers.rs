@@ -86,11 +86,11 @@ e2e::in_each_topology! {
 
         let operate = match topology {
             Topology::OneProcess => data.join("switchboard.sock"),
-            Topology::FourProcesses => data.join("auth-svc.sock"),
+            Topology::FourProcesses | Topology::MutualTls => data.join("auth-svc.sock"),
         };
         let talk = match topology {
             Topology::OneProcess => data.join("switchboard.sock"),
-            Topology::FourProcesses => data.join("gateway.sock"),
+            Topology::FourProcesses | Topology::MutualTls => data.join("gateway.sock"),
         };
         for args in [&["credentials", "list"][..], &["call", "--message", "Hello"]] {
             let refused = ask(&folder, &world.home, &operate, args).await.exits(1);

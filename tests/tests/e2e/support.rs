@@ -144,7 +144,7 @@ pub(crate) fn starter(home: &Home, topology: Topology, service: &str) -> std::pr
             command.arg("up");
             command
         }
-        Topology::FourProcesses => {
+        Topology::FourProcesses | Topology::MutualTls => {
             let mut command = home.command(service);
             if service == domain::service::AUTH {
                 command.arg("--init");

@@ -2,7 +2,7 @@
 
 use domain::{CandidateReason, Failure, timestamp, timestamp_ms, window_name};
 
-use crate::refresh::{Note, can_refresh, due_of, expiry_s, issued_by, rejected_again_s};
+use crate::refresh::{Note, can_refresh, expiry_s, is_due, issued_by, rejected_again_s};
 use crate::store::{Credential, Kind, Latch, LatchKind, Rest, RestKind, Secrets};
 
 /// A token that nothing comes after is used until so shortly before its end, in seconds: it has to reach the upstream.
@@ -266,7 +266,7 @@ fn freshness(credential: &Credential, note: Option<&Note>, route: &Route<'_>, no
     let now_s = now_ms / 1000;
     let has_token = credential.secrets.upstream().is_some();
     let alive = lives(credential, note, now_s);
-    let due = due_of(credential, route.margin_s).is_some_and(|due| due.margin <= now_s);
+    let due = is_due(credential, route.margin_s, now_s);
     if alive && !due {
         return Verdict::Usable;
     }

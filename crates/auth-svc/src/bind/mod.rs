@@ -11,6 +11,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod workspace;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +19,13 @@ use std::time::Duration;
 use config::{Config, TargetKind};
 use domain::{Candidate, CandidateReason, Clock, Failure, Reason, service};
 use proto::auth::v1::{Rejected, Wanted};
+use proto::common::v1::EgressRule;
 use secrecy::SecretString;
 use service_kit::SealKey;
 
 use crate::refresh::{Refresher, Why, login_due};
 use crate::store::{Credential, Kind, LatchKind, Mode, Store};
+use crate::workspace::Workspaces;
 
 use candidates::{Entry, entries};
 use failure::overall;
@@ -30,6 +33,8 @@ use judge::{Refusal, Route, Verdict, judge};
 use probes::Probes;
 use seal::Target;
 pub(crate) use state::state;
+#[cfg(test)]
+pub(crate) use tests::oauth as test_credential;
 
 /// Tries at settling one credential: a refresh that was joined late may have been for the version before.
 const TRIES: usize = 2;
@@ -43,9 +48,12 @@ pub(crate) struct Binder {
     targets: BTreeMap<String, Target>,
     /// Target ids by provider.
     providers: BTreeMap<String, String>,
+    /// Egress rules of the providers that have one.
+    provider_egress: BTreeMap<String, EgressRule>,
     /// How long a quota may go unheard of before it is asked for, in milliseconds; 0 is for ever.
     usage_refresh_ms: i64,
     probes: Probes,
+    workspaces: Workspaces,
     seal_key: SealKey,
     clock: Clock,
 }
@@ -68,6 +76,12 @@ pub(crate) struct Winner {
     pub(crate) token: SecretString,
     /// True if its token was refreshed for this decision.
     pub(crate) refreshed: bool,
+}
+
+/// Which egresses may make a provider's requests.
+fn rule(provider: &config::Provider) -> Option<EgressRule> {
+    let rule = provider.egress.as_ref()?;
+    Some(EgressRule { require: rule.require.clone(), prefer: rule.prefer.clone() })
 }
 
 /// What came of a refresh that a call need not wait for.
@@ -94,8 +108,10 @@ impl Binder {
             refresher,
             targets: config.targets.iter().map(|(id, t)| (id.clone(), Target::new(t))).collect(),
             providers: config.providers.iter().map(|(id, p)| (id.clone(), p.target.clone())).collect(),
+            provider_egress: config.providers.iter().filter_map(|(id, p)| Some((id.clone(), rule(p)?))).collect(),
             usage_refresh_ms: i64::try_from(config.auth.usage_refresh.as_secs()).unwrap_or(0).saturating_mul(1000),
             probes: Probes::new(config.auth.usage_probe_after),
+            workspaces: Workspaces::new(config),
             seal_key,
             clock,
         }
@@ -112,7 +128,7 @@ impl Binder {
         let route = self.route(wanted)?;
         // Labels of other providers matter only where a list names them.
         let all = !wanted.credentials.is_empty() || !wanted.key_credentials.is_empty();
-        let stored = self.store.list_credentials((!all).then_some(wanted.provider.as_str())).await?;
+        let stored = self.store.recent_credentials((!all).then_some(wanted.provider.as_str())).await?;
         let by_session = self.by_session(wanted).await?;
         let mut considered = Vec::new();
         let mut winner = None;
@@ -139,7 +155,7 @@ impl Binder {
         if wanted.session.is_empty() || !wanted.credentials.is_empty() {
             return Ok(false);
         }
-        Ok(self.store.selection(&wanted.provider).await? == Mode::Session)
+        Ok(self.store.recent_selection(&wanted.provider).await? == Mode::Session)
     }
 
     fn route<'a>(&'a self, wanted: &'a Wanted) -> Result<Route<'a>, Failure> {

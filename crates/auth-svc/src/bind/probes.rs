@@ -18,7 +18,7 @@ use crate::store::{Credential, Kind, RestKind};
 /// Longest wait between two requests while a limit is met, in milliseconds; a first wait that is longer stays.
 const MOST_MS: i64 = 15 * 60_000;
 /// Requests that one caller gets at a time: each seal lives for a minute.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 /// Bounds of the time after which a caller asks again, in milliseconds.
 const ASK_AGAIN_MS: (i64, i64) = (1_000, 60_000);
 /// Longest first wait, in milliseconds: as good as never, and no sum of times overflows.
@@ -153,17 +153,23 @@ impl Binder {
             .collect();
         let (due, next_ms) = self.probes.take(&asked, now);
         let probes = due.into_iter().filter_map(|credential| self.usage_probe(credential).transpose());
-        Ok(ClaimProbesResponse { probes: probes.collect::<Result<_, _>>()?, next_in_seconds: next_ms as f64 / 1000.0 })
+        let probes = probes.collect::<Result<_, _>>()?;
+        let workspaces = self.claim_workspaces(&credentials).await.unwrap_or_else(|failure| {
+            // It can wait; the quotas need no write.
+            tracing::debug!(%failure, "no question about workspaces is handed out");
+            Vec::new()
+        });
+        Ok(ClaimProbesResponse { probes, workspaces, next_in_seconds: next_ms as f64 / 1000.0 })
     }
 
     /// The target at whose account endpoints a credential's quota is asked for; `None` for those that have no such.
-    fn account_target(&self, credential: &Credential) -> Option<&str> {
+    pub(super) fn account_target(&self, credential: &Credential) -> Option<&str> {
         let target = self.providers.get(&credential.provider).filter(|_| credential.kind == Kind::OAuth)?;
         (self.targets.get(target)?.kind == TargetKind::ChatgptCodex).then_some(target.as_str())
     }
 
     /// Could it be bound now but for its rests, and without a refresh? A question about quotas is not worth one.
-    fn askable(&self, credential: &Credential) -> bool {
+    pub(super) fn askable(&self, credential: &Credential) -> bool {
         let rested = Credential { rests: Vec::new(), ..credential.clone() };
         let note = self.refresher.notes().get(&rested.id, rested.version);
         let route = Route::of(&rested, self.refresher.origin());
@@ -173,7 +179,7 @@ impl Binder {
         }
     }
 
-    fn usage_probe(&self, credential: &Credential) -> Result<Option<UsageProbe>, Failure> {
+    pub(super) fn usage_probe(&self, credential: &Credential) -> Result<Option<UsageProbe>, Failure> {
         let (Some(target), Some(token)) = (self.account_target(credential), credential.secrets.upstream()) else {
             return Ok(None);
         };
@@ -185,6 +191,8 @@ impl Binder {
             target: target.to_owned(),
             sealed: Some(self.seal_for_account(&winner, target, &call_id)?),
             call_id,
+            egress: credential.egress.to_proto(),
+            provider_egress: self.provider_egress.get(&credential.provider).cloned(),
         }))
     }
 }

@@ -26,7 +26,15 @@ impl Target {
 impl Binder {
     /// The seal under which the winner travels to make a call.
     pub(crate) fn seal(&self, winner: &Winner, target: &str, call_id: &str) -> Result<SealedCredential, Failure> {
-        self.seal_for(winner, self.target_url(target)?, call_id)
+        let url = self.target_url(target)?;
+        if self.target(target)?.kind != TargetKind::ChatgptCodex {
+            return self.seal_for(winner, url, call_id, None);
+        }
+        let followed = self.workspaces.follow(&winner.credential);
+        // Allowed by this service's configuration, and by transport-svc's own, or the seal opens nothing.
+        let moved = followed.origin.map(|origin| UpstreamUrl::parse(&format!("{origin}{}", url.path)));
+        let moved = moved.transpose().map_err(|error| invalid(format!("target {target}: {error}")))?;
+        self.seal_for(winner, moved.as_ref().unwrap_or(url), call_id, followed.routing)
     }
 
     /// The seal under which it travels to the target's account endpoints, and to nothing else.
@@ -37,10 +45,21 @@ impl Binder {
         call_id: &str,
     ) -> Result<SealedCredential, Failure> {
         let url = self.target(target)?.backend.as_ref();
-        self.seal_for(winner, url.map_err(|error| invalid(format!("target {target}: backend_url: {error}")))?, call_id)
+        self.seal_for(
+            winner,
+            url.map_err(|error| invalid(format!("target {target}: backend_url: {error}")))?,
+            call_id,
+            None,
+        )
     }
 
-    fn seal_for(&self, winner: &Winner, target: &UpstreamUrl, call_id: &str) -> Result<SealedCredential, Failure> {
+    fn seal_for(
+        &self,
+        winner: &Winner,
+        target: &UpstreamUrl,
+        call_id: &str,
+        routing: Option<&str>,
+    ) -> Result<SealedCredential, Failure> {
         let request = SealRequest {
             credential_id: &winner.credential.id,
             version: winner.credential.version,
@@ -52,6 +71,7 @@ impl Binder {
             token: winner.token.clone(),
             account_id: winner.credential.account_id.clone(),
             fedramp: winner.credential.fedramp,
+            routing: routing.map(str::to_owned),
         };
         let ends_ms = winner.credential.access_expires_at.map_or(i64::MAX, |at| at.saturating_mul(1000));
         self.seal_key.seal_until(&request, &secret, ends_ms).map_err(|error| {

@@ -27,7 +27,7 @@ fn secret(text: &str) -> Option<SecretString> {
     Some(SecretString::from(text))
 }
 
-fn oauth() -> Credential {
+pub(crate) fn oauth() -> Credential {
     Credential {
         id: "id".into(),
         label: "main".into(),
@@ -48,6 +48,8 @@ fn oauth() -> Credential {
         last_refresh: Some(NOW_S - DAY),
         recovery_version: None,
         unconfirmed: false,
+        egress: crate::store::EgressRule::default(),
+        workspace: None,
         latch: None,
         rests: Vec::new(),
         refresh: Default::default(),

@@ -69,6 +69,7 @@ pub(super) fn findings(facts: &Facts, shown: &pb::Credential, now: i64) -> Vec<F
         found.extend(unconfirmed(shown));
     }
     found.extend(shown.quota.iter().filter(|window| window.used_percent >= NEARLY_USED).map(|w| used(shown, w, now)));
+    found.extend(workspace(shown));
     found.extend(ahead(facts, shown, now).or_else(|| was_ahead(facts, shown, now)));
     if found.is_empty() { vec![well(facts, shown, now)] } else { found }
 }
@@ -86,6 +87,16 @@ pub(super) fn beside(finding: Finding, other: Option<&pb::Credential>) -> Findin
         },
         _ => finding,
     }
+}
+
+/// That nobody knows where requests of its account must go, or that it is not followed. Calls are made all the same.
+fn workspace(shown: &pb::Credential) -> Option<Finding> {
+    let known = shown.workspace.as_ref()?;
+    let problem = known.problem.as_deref()?;
+    let last = if known.observed_at.is_some() { "what was told last is followed" } else { "nothing is known of it" };
+    let message = format!("where requests of its account must go (workspace): {problem}; {last}");
+    let step = "nothing while calls work: it is asked again; if they fail for it, see `switchboard credentials show`";
+    Some(Finding::warning(subject(shown), message).next(step))
 }
 
 fn subject(shown: &pb::Credential) -> String {

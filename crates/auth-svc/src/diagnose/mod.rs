@@ -21,8 +21,9 @@ use tokio::sync::Mutex;
 
 use self::credential::Facts;
 use crate::grpc::Credentials;
+use crate::identity::NoAnswer;
 use crate::refresh::Refresher;
-use crate::store::{AgentKey, Store, StoreError};
+use crate::store::{AgentKey, Credential, Store, StoreError};
 
 pub(crate) use places::Places;
 
@@ -121,11 +122,20 @@ impl Diagnosis {
             let over = shown.state == "needs_login";
             let beside = all.iter().find(|other| over && other.provider == shown.provider && serves(other));
             findings.extend(found.into_iter().map(|finding| credential::beside(finding, beside)));
+            findings.extend(self.no_way_out(stored));
         }
         let has = |provider: &str| credentials.iter().any(|credential| credential.provider == provider);
         findings.extend(inner.needed.iter().filter(|needed| !has(&needed.provider)).map(nobody_for));
         findings.extend(of_keys(&inner.store.list_agent_keys().await?, now));
         Ok(findings)
+    }
+
+    /// That the egress which a credential requires is not configured any more.
+    fn no_way_out(&self, stored: &Credential) -> Option<Finding> {
+        let NoAnswer(cause) = self.inner.refresher.identity().by(&stored.egress).err()?;
+        let step = format!("configure it, or change the rule: `switchboard credentials egress {}`", stored.label);
+        let finding = Finding::error(format!("credential {}", stored.label), cause);
+        Some(finding.next(step).reason(Reason::CredentialNotBound))
     }
 
     fn pending(&self) -> Vec<Finding> {

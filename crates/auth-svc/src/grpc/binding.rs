@@ -40,7 +40,7 @@ fn bound(winner: &Winner) -> pb::Bound {
         version: winner.credential.version,
         expires_at: winner.credential.access_expires_at.map(|s| s as f64),
         refreshed: winner.refreshed,
-        egress: None,
+        egress: winner.credential.egress.to_proto(),
     }
 }
 
@@ -66,11 +66,14 @@ impl BindingService for Binding {
             .map(|winner| self.binder.seal(winner, &wanted.target, &request.call_id))
             .transpose()
             .map_err(status)?;
+        let workspace = decision.winner.as_ref().map(|winner| self.binder.workspace_question(winner));
+        let workspace = workspace.transpose().map_err(status)?.flatten();
         Ok(Response::new(pb::BindResponse {
             bound: decision.winner.as_ref().map(bound),
             failure: decision.failure.as_ref().map(failure_to_proto),
             candidates: candidates(&decision),
             sealed,
+            workspace,
         }))
     }
 
@@ -78,8 +81,9 @@ impl BindingService for Binding {
         &self,
         request: Request<pb::CheckBindingRequest>,
     ) -> Result<Response<pb::CheckBindingResponse>, Status> {
-        let wanted = wanted(request.into_inner().wanted)?;
-        let decision = self.binder.decide(&wanted, None, &[]).await.map_err(status)?;
+        let request = request.into_inner();
+        let wanted = wanted(request.wanted)?;
+        let decision = self.binder.decide(&wanted, None, &request.exclude).await.map_err(status)?;
         Ok(Response::new(pb::CheckBindingResponse {
             bound: decision.winner.as_ref().map(bound),
             failure: decision.failure.as_ref().map(failure_to_proto),
@@ -111,6 +115,14 @@ impl BindingService for Binding {
         _request: Request<pb::ClaimProbesRequest>,
     ) -> Result<Response<pb::ClaimProbesResponse>, Status> {
         Ok(Response::new(self.binder.claim_probes().await.map_err(status)?))
+    }
+
+    async fn report_workspace(
+        &self,
+        request: Request<pb::ReportWorkspaceRequest>,
+    ) -> Result<Response<pb::ReportWorkspaceResponse>, Status> {
+        self.binder.note_workspace(request.get_ref()).await.map_err(status)?;
+        Ok(Response::new(pb::ReportWorkspaceResponse {}))
     }
 
     async fn verify_key(

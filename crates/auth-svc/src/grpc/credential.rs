@@ -17,7 +17,8 @@ use crate::export;
 use crate::import;
 use crate::refresh::outlook::describe;
 use crate::refresh::{Refresher, Why, expiry_s, login_due};
-use crate::store::{Credential, Kind, Secrets, Store, Window};
+use crate::store::{Credential, EgressRule, Kind, Secrets, Store, Window};
+use crate::workspace::Workspaces;
 
 /// The face.
 #[derive(Clone)]
@@ -26,11 +27,23 @@ pub(crate) struct Credentials {
     refresher: Refresher,
     clock: Clock,
     audit: Audit,
+    workspaces: Workspaces,
 }
 
 impl Credentials {
-    pub(crate) fn new(store: Store, refresher: Refresher, clock: Clock, audit: Audit) -> Self {
-        Self { store, refresher, clock, audit }
+    pub(crate) fn new(store: Store, refresher: Refresher, clock: Clock, audit: Audit, workspaces: Workspaces) -> Self {
+        Self { store, refresher, clock, audit, workspaces }
+    }
+
+    /// Where requests of its account must go, with what is not followed of it.
+    fn workspace(&self, credential: &Credential) -> Option<pb::AccountWorkspace> {
+        let known = credential.workspace.as_ref()?;
+        Some(pb::AccountWorkspace {
+            origin: known.origin.clone(),
+            routing_override: known.routing.clone(),
+            observed_at: known.learned_ms.map(|ms| ms as f64 / 1000.0),
+            problem: known.problem.clone().or(self.workspaces.follow(credential).problem),
+        })
     }
 
     /// A credential as an operator sees it.
@@ -69,6 +82,8 @@ impl Credentials {
             refresh_problem: outlook.problem,
             unconfirmed: credential.unconfirmed,
             exported_at: credential.exported_at.map(|s| s as f64),
+            egress: credential.egress.to_proto(),
+            workspace: self.workspace(credential),
         }
     }
 
@@ -118,6 +133,20 @@ impl Credentials {
         self.store.remove_credential(&credential.id).await?;
         self.refresher.notes().forget(&credential.id);
         Ok(())
+    }
+
+    /// Says which egresses may make requests with a credential. What the operator should know comes with it.
+    async fn set_egress(&self, name: &str, rule: &EgressRule) -> Result<(Credential, Vec<String>), Failure> {
+        if let Some(why) = self.refresher.identity().unknown_egress(rule) {
+            let failure = Failure::new(Reason::RequestInvalid, service::AUTH, why).param("egress");
+            let step =
+                "name one that is there, or configure it first: `[gateway.transports.NAME]` in every service's file";
+            return Err(failure.next_step(step));
+        }
+        let credential = self.store.credential_named(name).await?;
+        self.store.set_egress(&credential.id, rule).await?;
+        let note = self.refresher.identity().egress_note(rule).filter(|_| credential.kind == Kind::OAuth);
+        Ok((self.store.credential_named(&credential.id).await?, note.into_iter().collect()))
     }
 
     /// Permits the refresh of a restored credential; one that needs no confirmation is left as it is. Also whether anything
@@ -357,5 +386,19 @@ impl CredentialService for Credentials {
         let done = async move { this.order(&request).await };
         self.audit.act(actor, "credential.order", |_| about, done).await.map_err(status)?;
         Ok(Response::new(pb::OrderCredentialsResponse {}))
+    }
+
+    async fn set_credential_egress(
+        &self,
+        request: Request<pb::SetCredentialEgressRequest>,
+    ) -> Result<Response<pb::SetCredentialEgressResponse>, Status> {
+        let actor = Actor::of(&request);
+        let (this, request) = (self.clone(), request.into_inner());
+        let (name, rule) = (request.credential, EgressRule::from(request.egress.unwrap_or_default()));
+        let about = About::new(&name, rule.describe());
+        let done = async move { this.set_egress(&name, &rule).await };
+        let (credential, notes) = self.audit.act(actor, "credential.egress", |_| about, done).await.map_err(status)?;
+        let credential = self.show_all(std::slice::from_ref(&credential)).await.map_err(status)?.pop();
+        Ok(Response::new(pb::SetCredentialEgressResponse { credential, notes }))
     }
 }

@@ -1,8 +1,10 @@
 //! The identity provider: one HTTP client, three kinds of requests, and answers that are read and never logged.
 
 mod answer;
+mod ways;
 
 use std::error::Error as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
@@ -11,8 +13,10 @@ use service_kit::UpstreamUrl;
 use tracing::{Instrument, field};
 
 use crate::error::BuildError;
+use crate::store::EgressRule;
 
 pub(crate) use answer::{Answer, Body};
+use ways::{Way, Ways};
 
 /// The OAuth client of Codex CLI, to which these logins are issued.
 pub(crate) const CLIENT_ID: &str = "app_EMoamEEZ73f0CkXaXp7hrann";
@@ -23,7 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client of the identity provider. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
-    http: reqwest::Client,
+    /// By which its requests leave.
+    way: Way,
+    ways: Arc<Ways>,
     url: UpstreamUrl,
     timeout: Duration,
 }
@@ -50,30 +56,55 @@ impl Identity {
             cause: error.cause.to_owned(),
         })?;
         let timeout = config.auth.identity_timeout.duration();
-        let mut builder = reqwest::Client::builder()
-            // On a connection that was kept, a request may fail in a way that does not tell whether it was sent.
-            .pool_max_idle_per_host(0)
-            // A redirect would carry a refresh token to an origin that nobody chose.
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout / 2))
-            .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
+        let authorities = config.transport.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let base = || {
+            reqwest::Client::builder()
+                // On a connection that was kept, a request may fail in a way that does not tell whether it was sent.
+                .pool_max_idle_per_host(0)
+                // A redirect would carry a refresh token to an origin that nobody chose.
+                .redirect(reqwest::redirect::Policy::none())
+                .timeout(timeout)
+                .connect_timeout(CONNECT_TIMEOUT.min(timeout / 2))
+                .user_agent(concat!("switchboard/", env!("CARGO_PKG_VERSION")))
+                .tls_certs_merge(authorities.iter().cloned())
+        };
+        let (mut builder, mut told) = (base(), None);
         if let Some(proxy) = &config.auth.proxy {
             // The value may hold a password: it stays out of the message.
             let setting = |cause: String| BuildError::Setting { key: "auth.proxy", value: "(not shown)".into(), cause };
             builder = builder.proxy(reqwest::Proxy::all(proxy).map_err(|e| setting(e.to_string()))?);
+            told = Some(format!("by proxy {}", config::redact(proxy)).into());
         } else if url.is_loopback() {
             builder = builder.no_proxy();
-        }
-        if let Some(file) = &config.transport.ca_file {
-            builder = builder.tls_certs_merge(certificates(file)?);
         }
         let http = builder.build().map_err(|error| BuildError::Setting {
             key: "auth.identity_url",
             value: config.auth.identity_url.clone(),
             cause: format!("no client can be made for it: {}", innermost(&error)),
         })?;
-        Ok(Self { http, url, timeout })
+        // A proxy's loopback is another machine's.
+        let ways = Arc::new(Ways::new(config, url.is_loopback(), base)?);
+        Ok(Self { way: Way { http, told }, ways, url, timeout })
+    }
+
+    /// The same provider by the way that a credential's rule means.
+    ///
+    /// # Errors
+    ///
+    /// The rule requires an egress that is not configured.
+    pub(crate) fn by(&self, rule: &EgressRule) -> Result<Self, NoAnswer> {
+        let way = self.ways.by(rule).map_err(|cause| NoAnswer(format!("nothing is sent for it: {cause}")))?;
+        Ok(Self { way: way.unwrap_or(&self.way).clone(), ..self.clone() })
+    }
+
+    /// Why a rule cannot be kept: it names what is not configured.
+    pub(crate) fn unknown_egress(&self, rule: &EgressRule) -> Option<String> {
+        self.ways.unknown(rule.require.iter().chain(&rule.prefer))
+    }
+
+    /// What an operator should know of a rule.
+    pub(crate) fn egress_note(&self, rule: &EgressRule) -> Option<String> {
+        self.ways.note(rule)
     }
 
     /// The only origin that is sent a refresh token.
@@ -98,12 +129,12 @@ impl Identity {
 
     /// As [`Self::post_json`]; a failure says whether the request may have been sent.
     pub(crate) async fn exchange_json(&self, path: &'static str, body: &Value) -> Result<Answer, Unanswered> {
-        self.send(path, self.http.post(self.url(path)).json(body)).await
+        self.send(path, self.way.http.post(self.url(path)).json(body)).await
     }
 
     /// Posts a form.
     pub(crate) async fn post_form(&self, path: &'static str, form: &[(&str, &str)]) -> Result<Answer, NoAnswer> {
-        let answer = self.send(path, self.http.post(self.url(path)).form(form)).await;
+        let answer = self.send(path, self.way.http.post(self.url(path)).form(form)).await;
         answer.map_err(|unanswered| NoAnswer(unanswered.cause))
     }
 
@@ -125,7 +156,8 @@ impl Identity {
     }
 
     fn describe(&self, error: &reqwest::Error) -> String {
-        let place = &self.url.origin;
+        let by = self.way.told.as_ref().map(|told| format!(" ({told})")).unwrap_or_default();
+        let place = format!("{}{by}", self.url.origin);
         if error.is_timeout() && !error.is_connect() {
             format!("{place} did not answer within {} s", self.timeout.as_secs())
         } else if error.is_connect() {

@@ -40,7 +40,7 @@ pub(super) enum Poll {
 
 /// Asks for a code.
 pub(super) async fn start(identity: &Identity) -> Result<Code, Failure> {
-    const WHAT: &str = "the login could not be started";
+    const WHAT: &str = super::NOT_STARTED;
     let body = json!({ "client_id": CLIENT_ID });
     let answer =
         identity.post_json(USER_CODE_PATH, &body).await.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;

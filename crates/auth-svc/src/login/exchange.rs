@@ -55,7 +55,7 @@ pub(super) struct Tokens {
 /// No answer came.
 pub(super) fn unavailable(what: &str, cause: &str) -> Failure {
     Failure::new(Reason::IdentityUnavailable, service::AUTH, format!("{what}: {cause}"))
-        .next_step("check this host's network and `[auth] proxy`, then run it again")
+        .next_step("check this host's network and the proxy (`[auth] proxy`, `[egresses.*] proxy`), then run it again")
 }
 
 /// The provider, or something in between, answers what it should not: what to do follows from what came.

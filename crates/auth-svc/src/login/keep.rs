@@ -52,20 +52,29 @@ impl Logins {
             borrowed: false,
             profile: None,
         };
-        let written = persist(PATIENCE, notices, || self.write(login.label.as_deref(), &new)).await;
+        let written = persist(PATIENCE, notices, || self.write(login, &new)).await;
         let label = match written {
             Ok(label) => label,
             // Nobody has these tokens any more, and nobody can use them: the login ends where it lives.
-            Err(error) => return Err(unwritten(error.into(), self.revoke(&new.secrets, CLIENT_ID).await)),
+            Err(error) => {
+                return Err(unwritten(error.into(), self.revoke(&login.identity, &new.secrets, CLIENT_ID).await));
+            }
         };
         tracing::info!(credential = %label, "logged in");
         Ok(LoggedIn { label, email: who.email, plan: who.plan })
     }
 
-    async fn write(&self, asked: Option<&str>, new: &NewCredential) -> Result<String, StoreError> {
+    async fn write(&self, login: &Login, new: &NewCredential) -> Result<String, StoreError> {
         // Never the account's address: labels stand in metrics and logs.
-        let label = asked.unwrap_or(DEFAULT_LABEL).to_owned();
-        let (label, _) = self.store.upsert_credential(&NewCredential { label, ..new.clone() }, false).await?;
+        let label = login.label.as_deref().unwrap_or(DEFAULT_LABEL).to_owned();
+        let new = NewCredential { label, ..new.clone() };
+        let Some(rule) = &login.tie else {
+            return Ok(self.store.upsert_credential(&new, false).await?.0);
+        };
+        let mut intake = self.store.intake().await?;
+        let (label, _) = intake.take(&new).await?;
+        intake.tie(&label, rule).await?;
+        intake.finish(false).await?;
         Ok(label)
     }
 }

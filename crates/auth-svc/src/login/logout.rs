@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::Logins;
 use super::exchange::{unavailable, unexpected};
 use crate::audit::{About, Actor};
-use crate::identity::{CLIENT_ID, NoAnswer};
+use crate::identity::{CLIENT_ID, Identity, NoAnswer};
 use crate::refresh::issued_by;
 use crate::store::{Credential, Kind, Secrets, TokenHash};
 
 const REVOKE_PATH: &str = "/oauth/revoke";
+/// What has failed where a login does not end.
+const NOT_REVOKED: &str = "the login could not be revoked";
 /// As Codex CLI does: a provider that does not answer must not keep a person from logging out.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Where a person ends a login that was not revoked.
@@ -65,7 +67,10 @@ impl Logins {
             Some(note) => (false, note),
             None => {
                 let client = credential.client_id.as_deref().unwrap_or(CLIENT_ID);
-                let revoked = self.revoke(&credential.secrets, client).await;
+                let revoked = match self.identity.by(&credential.egress) {
+                    Ok(identity) => self.revoke(&identity, &credential.secrets, client).await,
+                    Err(NoAnswer(cause)) => Err(unavailable(NOT_REVOKED, &cause)),
+                };
                 revoked.map_err(|failure| not_ended(&credential.label, failure))?;
                 (true, "the login is ended: every other copy of it is dead too".to_owned())
             }
@@ -78,11 +83,11 @@ impl Logins {
     }
 
     /// Ends a login at the provider.
-    pub(super) async fn revoke(&self, secrets: &Secrets, client: &str) -> Result<(), Failure> {
-        const WHAT: &str = "the login could not be revoked";
+    pub(super) async fn revoke(&self, identity: &Identity, secrets: &Secrets, client: &str) -> Result<(), Failure> {
+        const WHAT: &str = NOT_REVOKED;
         let Some(body) = request(secrets, client) else { return Ok(()) };
-        let sent = tokio::time::timeout(LIMIT, self.identity.post_json(REVOKE_PATH, &body)).await;
-        let origin = self.identity.origin();
+        let sent = tokio::time::timeout(LIMIT, identity.post_json(REVOKE_PATH, &body)).await;
+        let origin = identity.origin();
         let silent = || unavailable(WHAT, &format!("{origin} did not answer within {} s", LIMIT.as_secs()));
         let answer = sent.map_err(|_| silent())?.map_err(|NoAnswer(cause)| unavailable(WHAT, &cause))?;
         match answer.status {

@@ -7,6 +7,7 @@
 
 mod api_key;
 mod device;
+mod egress;
 mod exchange;
 mod keep;
 mod logout;
@@ -27,12 +28,12 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Actor, Audit};
-use crate::identity::Identity;
+use crate::identity::{Identity, NoAnswer};
 use crate::names::label_problem;
 use crate::refresh::Refresher;
-use crate::store::Store;
+use crate::store::{EgressRule, Store};
 use device::{Code, Poll};
-use exchange::{Grant, exchange};
+use exchange::{Grant, exchange, unavailable};
 use paste::Pkce;
 use pasting::Pasting;
 
@@ -42,6 +43,8 @@ const LIFE_MS: i64 = 15 * 60_000;
 const LONGEST_WAIT_S: f64 = 60.0;
 /// Logins that may wait to be watched.
 const MOST_WAITING: usize = 100;
+/// What has failed where a login does not begin.
+const NOT_STARTED: &str = "the login could not be started";
 /// The provider where the request names none.
 const USUAL_PROVIDER: &str = "openai-codex";
 
@@ -53,12 +56,16 @@ struct Login {
     expires_at_ms: i64,
     /// Who has begun it.
     by: Actor,
+    /// What its credential is tied to from then on; `None` leaves a rule that it has.
+    tie: Option<EgressRule>,
+    /// The provider, by the way that this means.
+    identity: Box<Identity>,
 }
 
 /// What a login waits for.
 enum Waiting {
     /// A person who enters a code.
-    Device(Login, Code),
+    Device(Box<(Login, Code)>),
     /// A paste.
     Paste(Arc<Pasting>),
 }
@@ -66,7 +73,7 @@ enum Waiting {
 impl Waiting {
     fn login(&self) -> &Login {
         match self {
-            Self::Device(login, _) => login,
+            Self::Device(waiting) => &waiting.0,
             Self::Paste(pasting) => &pasting.login,
         }
     }
@@ -166,8 +173,16 @@ impl Logins {
             return Err(Failure::new(Reason::RequestInvalid, service::AUTH, message).param("provider"));
         };
         let label = label_of(request.label)?;
+        let tie = self.tie(request.egress)?;
+        let rule = match &tie {
+            Some(rule) => rule.clone(),
+            None => self.rule_of(&provider, label.as_deref()).await?,
+        };
+        let identity = self.identity.by(&rule).map_err(|NoAnswer(cause)| unavailable(NOT_STARTED, &cause))?;
+        let identity = Box::new(identity);
         let now = self.clock.now_ms();
-        let login = Login { provider: provider.clone(), label, expires_at_ms: now + LIFE_MS, by };
+        let expires_at_ms = now + LIFE_MS;
+        let login = Login { provider: provider.clone(), label, expires_at_ms, by, tie, identity };
         let mut response = StartLoginResponse {
             login_id: uuid::Uuid::new_v4().to_string(),
             expires_at: (login.expires_at_ms / 1000) as f64,
@@ -175,11 +190,11 @@ impl Logins {
         };
         let waiting = match method {
             LoginMethod::Unspecified | LoginMethod::DeviceCode => {
-                let code = device::start(&self.identity).await?;
+                let code = device::start(&login.identity).await?;
                 response.verification_url = self.identity.url("/codex/device");
                 response.user_code.clone_from(&code.user_code);
                 response.interval_seconds = code.interval.as_secs_f64();
-                Waiting::Device(login, code)
+                Waiting::Device(Box::new((login, code)))
             }
             LoginMethod::Paste => {
                 let pkce = Pkce::new()?;
@@ -206,7 +221,10 @@ impl Logins {
     pub(crate) fn watch(&self, actor: Actor, login_id: &str) -> Result<Steps, Failure> {
         let mut all = self.waiting();
         match all.remove(login_id) {
-            Some(Waiting::Device(login, code)) => Ok(Box::pin(self.clone().drive(actor, login, code))),
+            Some(Waiting::Device(waiting)) => {
+                let (login, code) = *waiting;
+                Ok(Box::pin(self.clone().drive(actor, login, code)))
+            }
             Some(Waiting::Paste(pasting)) => {
                 // It stays, for its paste.
                 all.insert(login_id.to_owned(), Waiting::Paste(Arc::clone(&pasting)));
@@ -232,7 +250,7 @@ impl Logins {
                     return;
                 }
                 let mut wait = code.interval;
-                match device::poll(&self.identity, &code).await {
+                match device::poll(&login.identity, &code).await {
                     Poll::Pending => {
                         hindered = None;
                         yield pending();
@@ -275,7 +293,7 @@ impl Logins {
 
     /// Exchanges a grant and stores what it brings; for a tracked task.
     async fn redeem(self, actor: Actor, login: Login, grant: Grant, notices: Notices) -> Result<LoggedIn, Failure> {
-        let done = match exchange(&self.identity, &grant).await {
+        let done = match exchange(&login.identity, &grant).await {
             Ok(tokens) => self.keep(&login, tokens, &notices).await,
             Err(failure) => Err(failure),
         };

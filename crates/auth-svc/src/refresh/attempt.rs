@@ -13,7 +13,7 @@ use super::classify::{Refusal, Tokens, classify};
 use super::counters::Outcome;
 use super::{Refresher, Why, expiry_s, lock, outlook, schedule};
 use crate::fail_point::fail_point;
-use crate::identity::{CLIENT_ID, TOKEN_PATH, Unanswered};
+use crate::identity::{CLIENT_ID, NoAnswer, TOKEN_PATH, Unanswered};
 use crate::store::{Begun, Credential, Doubt, Intent, RefreshFailure};
 
 /// How often a refresh looks whether another process has ended its own.
@@ -131,8 +131,13 @@ impl Refresher {
             "refresh_token": refresh_token.expose_secret(),
             "refresh_reason": why.as_str(),
         });
+        let identity = self.inner.identity.by(&credential.egress).map_err(|NoAnswer(cause)| Refusal::Transient {
+            cause,
+            retry_after: None,
+            in_doubt: false,
+        })?;
         fail_point("before_post");
-        let answer = self.inner.identity.exchange_json(TOKEN_PATH, &body).await;
+        let answer = identity.exchange_json(TOKEN_PATH, &body).await;
         let received = Instant::now();
         fail_point("after_answer");
         match answer {

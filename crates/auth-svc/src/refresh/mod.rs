@@ -44,7 +44,7 @@ pub(crate) use counters::Counters;
 use keep::Pending;
 pub(crate) use notes::{Note, Notes};
 pub(crate) use outlook::{describe, login_due};
-pub(crate) use schedule::{Rules, due_of, expiry_s, rejected_again_s};
+pub(crate) use schedule::{Rules, expiry_s, is_due, rejected_again_s};
 
 /// Why a token is refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +142,11 @@ impl Refresher {
             attempts: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The identity provider.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.inner.identity
     }
 
     /// What refreshes came to so far.

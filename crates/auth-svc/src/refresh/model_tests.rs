@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Refresher, Why};
 use crate::identity::Identity;
-use crate::store::{self, Credential, Keys, Kind, LatchKind, NewCredential, Secrets, Source, Store, Upserted};
+use crate::store::{self, Credential, Keys, LatchKind, NewCredential, Store, Upserted, sample};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 /// Longer than a lease, which is twice the timeout of one second.
@@ -140,27 +140,9 @@ impl World<'_> {
         let login = self.provider.seed_login(SeedLogin::account(&self.account));
         let new = NewCredential {
             label: "main".into(),
-            provider: "openai-codex".into(),
-            kind: Kind::OAuth,
             issuer: Some(self.config.auth.identity_url.clone()),
-            client_id: None,
-            account_id: Some(self.account.clone()),
-            email: None,
-            plan: None,
-            user_id: None,
-            fedramp: false,
-            source: Source::Login,
-            secrets: Secrets::Present {
-                access: Some(login.access_token.into()),
-                refresh: Some(login.refresh_token.into()),
-                id_token: None,
-                api_key: None,
-            },
-            extra: serde_json::Value::Null,
-            access_expires_at: None,
-            last_refresh: None,
             borrowed,
-            profile: None,
+            ..sample::login(&self.account, &login.access_token, &login.refresh_token)
         };
         let process = self.process();
         // Two logins of one second have ends that do not tell which is newer; neither is kept from replacing the other.

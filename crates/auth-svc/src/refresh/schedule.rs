@@ -48,7 +48,7 @@ pub(crate) fn expiry_s(credential: &Credential) -> Option<i64> {
 }
 
 /// The same as [`due`], of the token that `credential` holds. `None`: nothing tells when it ends.
-pub(crate) fn due_of(credential: &Credential, margin_s: i64) -> Option<Due> {
+fn due_of(credential: &Credential, margin_s: i64) -> Option<Due> {
     let Some(token) = credential.secrets.upstream() else { return Some(Due { half: 0, margin: 0 }) };
     let expires = expiry_s(credential)?;
     // The later of what the token says and what we saw: by a clock that is days ahead, a token that has just come looks
@@ -58,6 +58,16 @@ pub(crate) fn due_of(credential: &Credential, margin_s: i64) -> Option<Due> {
     // By the token that it will spend, which an import knows before the credential has an id.
     let place = credential.secrets.refresh().map_or(0.5, |token| fraction(token.expose_secret()));
     Some(due(place, issued, expires, margin_s))
+}
+
+/// Whether every call refreshes the token that `credential` holds, from its margin on.
+pub(crate) fn is_due(credential: &Credential, margin_s: i64, now_s: i64) -> bool {
+    // No token's margin is longer than this: most need not be read to know, and each call asks.
+    let early = |expires: i64| now_s < expires.saturating_sub(margin_s);
+    if credential.secrets.upstream().is_some() && expiry_s(credential).is_some_and(early) {
+        return false;
+    }
+    due_of(credential, margin_s).is_some_and(|due| due.margin <= now_s)
 }
 
 /// When a login whose token is latched as rejected is refreshed once more, Unix seconds. `None`: it is not latched so, or
@@ -105,7 +115,7 @@ impl Rules {
     pub(crate) fn again_ms(&self, credential: &Credential, note: Option<&Note>, now_ms: i64) -> Option<i64> {
         let unasked = self.next_ms(credential)?;
         let rejected = note.is_some_and(|note| note.rejected);
-        let wanted = due_of(credential, self.margin_s).is_some_and(|due| due.margin <= now_ms / 1000);
+        let wanted = is_due(credential, self.margin_s, now_ms / 1000);
         let by_call = note.map_or(now_ms, |note| note.retry_ms(now_ms).max(now_ms));
         let calls = (rejected || wanted) && rejected_again_s(credential, &self.origin).is_none();
         Some(match (calls, self.proactive) {
@@ -164,6 +174,22 @@ mod tests {
         for (issued, expires) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (0, i64::MIN), (i64::MIN, 0)] {
             let odd = due(0.25, Some(issued), expires, i64::MAX);
             assert!(odd.half <= odd.margin, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn no_margin_is_longer_than_asked_for() {
+        // Whether a token is due is mostly told by this alone.
+        for life in [0, 1, 60, 599, 600, 601, 10 * DAY] {
+            for margin_s in [0, 1, 300, DAY, 20 * DAY] {
+                for issued in [Some(30 * DAY - life), Some(30 * DAY + 1), None] {
+                    let margin = due(0.5, issued, 30 * DAY, margin_s).margin;
+                    assert!(
+                        (30 * DAY - margin_s..=30 * DAY).contains(&margin),
+                        "{life} {margin_s} {issued:?}: {margin}"
+                    );
+                }
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{Refresher, Why};
 use crate::identity::{CLIENT_ID, Identity};
-use crate::store::{self, Begun, Credential, Kind, NewCredential, Secrets, Source, Store};
+use crate::store::{self, Begun, Credential, NewCredential, Store, sample};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 const LEASE_MS: i64 = 60_000;
@@ -40,27 +40,8 @@ impl Bench {
         let login = sim.state().seed_login(SeedLogin::account("acct"));
         let new = NewCredential {
             label: "main".into(),
-            provider: "openai-codex".into(),
-            kind: Kind::OAuth,
             issuer: Some(sim.base_url()),
-            client_id: None,
-            account_id: Some("acct".into()),
-            email: None,
-            plan: None,
-            user_id: None,
-            fedramp: false,
-            source: Source::Login,
-            secrets: Secrets::Present {
-                access: Some(login.access_token.into()),
-                refresh: Some(login.refresh_token.into()),
-                id_token: None,
-                api_key: None,
-            },
-            extra: serde_json::Value::Null,
-            access_expires_at: None,
-            last_refresh: None,
-            borrowed: false,
-            profile: None,
+            ..sample::login("acct", &login.access_token, &login.refresh_token)
         };
         store.upsert_credential(&new, false).await.expect("stored");
         Self { sim, store, clock, refresher, _dir: dir }

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use super::egress::EgressRule;
 use super::intent::RefreshRecord;
+use super::workspaces::Workspace;
 
 /// What kind of secret it is, and so who is billed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +326,10 @@ pub(crate) struct Credential {
     pub(crate) exported_at: Option<i64>,
     /// True if it came from a backup and nobody has said yet that its refresh token is unspent: it is not refreshed.
     pub(crate) unconfirmed: bool,
+    /// Which egresses may make requests with it.
+    pub(crate) egress: EgressRule,
+    /// What is known of its account; `None`: nobody has asked.
+    pub(crate) workspace: Option<Workspace>,
 }
 
 impl Credential {

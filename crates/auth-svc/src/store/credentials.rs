@@ -108,6 +108,10 @@ impl Store {
             self.insert_spent(&mut tx, id, hash).await?;
         }
         sqlx::query("DELETE FROM credentials WHERE id = ?").bind(id).execute(&mut *tx).await.map_err(self.failed())?;
+        sqlx::query("DELETE FROM workspaces WHERE NOT EXISTS (SELECT 1 FROM credentials WHERE account_id = workspaces.account_id)")
+            .execute(&mut *tx)
+            .await
+            .map_err(self.failed())?;
         self.trim_gone(&mut tx).await?;
         tx.commit().await.map_err(self.failed())
     }
@@ -122,7 +126,7 @@ impl Store {
         problem: Option<&RefreshFailure>,
     ) -> Result<Option<i32>, StoreError> {
         let id = intent.id.as_str();
-        let mut tx = self.write().await?;
+        let mut tx = self.write_anyway().await?;
         let access = self.seal_secret(&tx, id, ACCESS, &tokens.access)?;
         let refresh = self.seal_secret(&tx, id, REFRESH, &tokens.refresh)?;
         let id_token = self.seal_secret(&tx, id, ID_TOKEN, &tokens.id_token)?;

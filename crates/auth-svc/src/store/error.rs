@@ -52,6 +52,14 @@ pub(crate) enum StoreError {
         /// Why it is not known here.
         cause: String,
     },
+    /// Too many writes wait for the database.
+    #[error("{waiting} writes wait for database {path} already")]
+    Busy {
+        /// The file.
+        path: String,
+        /// As many as may.
+        waiting: usize,
+    },
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -166,6 +174,8 @@ impl From<StoreError> for Failure {
             ),
             StoreError::Vault { path, .. } => Failure::new(Reason::StoreUnavailable, service::AUTH, message)
                 .next_step(format!("restore {path} from a backup, or remove the damaged entry and log in again")),
+            StoreError::Busy { path, .. } => Failure::new(Reason::Shed, service::AUTH, message)
+                .next_step(format!("wait and retry; if it lasts, the disk that holds {path} is too slow")),
             StoreError::KeyChanged { .. } => changed_elsewhere(message),
             StoreError::NotFound(_) => Failure::new(Reason::NotFound, service::AUTH, message)
                 .next_step("`switchboard credentials list` and `switchboard keys list` show what there is"),

@@ -91,34 +91,11 @@ mod tests {
     use service_kit::SecretKey;
 
     use crate::store::rows::REFRESH;
-    use crate::store::{Begun, Kind, NewCredential, RefreshedTokens, Secrets, Source, create};
+    use crate::store::{Begun, NewCredential, RefreshedTokens, create, sample};
     use crate::vault::Vault;
 
     fn login() -> NewCredential {
-        NewCredential {
-            label: "main".into(),
-            provider: "openai-codex".into(),
-            kind: Kind::OAuth,
-            issuer: None,
-            client_id: None,
-            account_id: Some("acct".into()),
-            email: None,
-            plan: None,
-            user_id: None,
-            fedramp: false,
-            source: Source::Login,
-            secrets: Secrets::Present {
-                access: Some("a-one".into()),
-                refresh: Some("r-one".into()),
-                id_token: None,
-                api_key: None,
-            },
-            extra: serde_json::Value::Null,
-            access_expires_at: None,
-            last_refresh: None,
-            borrowed: false,
-            profile: None,
-        }
+        NewCredential { label: "main".into(), ..sample::login("acct", "a-one", "r-one") }
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ mod conformance;
 mod copy;
 mod credential;
 pub(crate) mod credentials;
+mod egress;
 mod error;
 mod intent;
 mod intents;
@@ -22,16 +23,20 @@ mod meta;
 mod open;
 mod ownership;
 mod quota;
+mod recent;
 mod rekey;
 mod rests;
 mod rows;
 mod same_login;
+#[cfg(test)]
+pub(crate) mod sample;
 mod selections;
 mod snapshot;
 pub(crate) mod tables;
 #[cfg(test)]
 mod upgrade_tests;
 mod upsert;
+mod workspaces;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +46,8 @@ use std::time::{Duration, Instant};
 use domain::Clock;
 use service_kit::files;
 use sqlx::{Sqlite, SqlitePool, Transaction};
-use tokio::sync::{Mutex, Notify};
+use telemetry::metrics;
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::database_key::KeySource;
 use crate::vault::Vault;
@@ -54,6 +60,7 @@ pub(crate) use credential::{
     Credential, Kind, Latch, LatchKind, NewCredential, Rest, RestKind, Secrets, Source, Upserted,
 };
 pub(crate) use credentials::RefreshedTokens;
+pub(crate) use egress::EgressRule;
 pub(crate) use error::{StoreError, cause, damage, is_full};
 pub(crate) use intent::{Begun, Doubt, Intent, MOST_WAIT_MS, RefreshFailure, TokenHash, UnderWay};
 pub(crate) use key_usage::Used;
@@ -62,6 +69,8 @@ pub(crate) use quota::Window;
 pub(crate) use rekey::Rekeyed;
 pub(crate) use selections::Mode;
 pub(crate) use snapshot::{Decided, Restored, Snapshot, Taking};
+#[cfg(test)]
+pub(crate) use workspaces::Workspace;
 
 /// The database and the key to it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -91,8 +100,15 @@ struct Inner {
     upgraded: OnceLock<Upgraded>,
     /// Something has failed since a write was last seen to succeed.
     troubled: AtomicBool,
+    /// What bindings have read.
+    recent: recent::Recent,
+    /// Places in the queue of writes.
+    queue: Semaphore,
 }
 
+/// Writes that may wait for the one before them. A commit takes milliseconds: who would have to wait for more than these is
+/// better told at once, and a disk that has stopped does not fill the memory with those who wait for it.
+const MOST_WAITING: usize = 500;
 /// How long a successful write stands for the next check, while the disk tells that it has room.
 const WRITTEN_LATELY: Duration = Duration::from_secs(30);
 /// Not more often than this is a database written for the sake of a check.
@@ -110,6 +126,7 @@ impl Store {
         let (changed, damaged, written) = (Notify::new(), OnceLock::new(), Mutex::new(None));
         let (key_source, changing) = (OnceLock::new(), Mutex::new(()));
         let (upgraded, troubled) = (OnceLock::new(), AtomicBool::new(false));
+        let queue = Semaphore::new(MOST_WAITING);
         let inner = Inner {
             writer,
             readers,
@@ -124,6 +141,8 @@ impl Store {
             changing,
             upgraded,
             troubled,
+            recent: recent::Recent::default(),
+            queue,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -175,7 +194,18 @@ impl Store {
         }
     }
 
+    /// Begins a write, once those before it are done. Where too many wait already it is refused at once.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        let _waiting = self.inner.queue.try_acquire().map_err(|_| {
+            metrics::shed("writes");
+            StoreError::Busy { path: self.inner.path.display().to_string(), waiting: MOST_WAITING }
+        })?;
+        self.write_anyway().await
+    }
+
+    /// As [`Self::write`], however many wait: for what may not be lost, and is bounded elsewhere (what a refresh writes, of
+    /// which there is one at a time for each login, and operators' acts).
+    async fn write_anyway(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         if let Some(cause) = self.inner.damaged.get() {
             // What is damaged is left as it is for whoever mends it.
             return Err(StoreError::Damaged { path: self.inner.path.display().to_string(), cause: cause.clone() });
@@ -218,5 +248,33 @@ impl Store {
     pub(crate) async fn close(&self) {
         self.inner.readers.close().await;
         self.inner.writer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{Failure, Reason};
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+    use service_kit::SecretKey;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn writes_wait_for_each_other_up_to_a_number() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let key = SecretKey::generate().expect("random");
+        let made = create(&dir.path().join("t.db"), key, Clock::manual(0), async |_| Ok(())).await;
+        let store = made.expect("made");
+        let under_way = store.write().await.expect("begun");
+        let mut waiting = Box::pin(join_all((0..MOST_WAITING).map(|_| store.write())));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let refused = Failure::from(store.write().await.map(drop).expect_err("refused"));
+        assert_eq!((refused.reason, refused.retryable), (Reason::Shed, true), "{refused}");
+        assert!(refused.message.contains("500 writes wait"), "{refused}");
+        let urgent = store.write_anyway();
+        drop(waiting);
+        drop(under_way);
+        assert!(urgent.await.is_ok() && store.write().await.is_ok());
     }
 }

@@ -266,7 +266,7 @@ pub(super) fn database_error(path: &Path, error: &sqlx::Error) -> BuildError {
     if is_damage(&cause) { corrupt(path, cause) } else { BuildError::Open { path: path.display().to_string(), cause } }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -265,32 +265,10 @@ mod tests {
 
     use super::*;
     use crate::keys::{KeyRequest, mint};
-    use crate::store::{Kind, NewCredential, Secrets, Source, create};
-
-    fn with_refresh(access: &str, refresh: &str) -> Secrets {
-        Secrets::Present { access: Some(access.into()), refresh: Some(refresh.into()), id_token: None, api_key: None }
-    }
+    use crate::store::{NewCredential, create, sample};
 
     fn login(account: &str, access: &str) -> NewCredential {
-        NewCredential {
-            label: account.into(),
-            provider: "openai-codex".into(),
-            kind: Kind::OAuth,
-            issuer: None,
-            client_id: None,
-            account_id: Some(account.into()),
-            email: None,
-            plan: None,
-            user_id: None,
-            fedramp: false,
-            source: Source::Login,
-            secrets: with_refresh(access, account),
-            extra: serde_json::Value::Null,
-            access_expires_at: None,
-            last_refresh: None,
-            borrowed: false,
-            profile: None,
-        }
+        sample::login(account, access, account)
     }
 
     #[tokio::test]

@@ -6,7 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::{FromRow, Sqlite, Transaction};
 
 use super::credential::{Credential, Kind, Latch, Rest, Secrets, Source};
+use super::egress::EgressRule;
 use super::intent::{Failing, IntentRow, RefreshRecord, TokenHash};
+use super::workspaces::Workspace;
 use super::{Store, StoreError};
 use crate::vault::{Place, VaultError};
 
@@ -53,6 +55,9 @@ pub(super) struct CredentialRow {
     failing: Option<String>,
     intent: Option<String>,
     exported_at: Option<i64>,
+    egress_require: Option<String>,
+    egress_prefer: Option<String>,
+    workspace: Option<String>,
 }
 
 /// The statement that reads [`CredentialRow`]s: rests that have not ended at `?1` (Unix milliseconds) come along as JSON,
@@ -65,7 +70,9 @@ macro_rules! select_credentials {
                 (SELECT json_array(refresh_state.version, since_ms, failures, cause, next_ms) FROM refresh_state
                 WHERE credential_id = credentials.id) AS failing,
                 (SELECT json_array(hex(spent_hash), owner, state, started_ms, deadline_ms, doubt_ms, doubt_cause)
-                FROM refresh_intents WHERE credential_id = credentials.id) AS intent FROM credentials ",
+                FROM refresh_intents WHERE credential_id = credentials.id) AS intent,
+                (SELECT json_array(origin, routing, learned_ms, problem, failures, workspaces.next_ms) FROM workspaces
+                WHERE workspaces.account_id = credentials.account_id) AS workspace FROM credentials ",
             $rest
         )
     };
@@ -205,6 +212,10 @@ impl Store {
         let source = unread.name("source", &row.source).unwrap_or(Source::Login);
         let version = unread.version(row.version);
         let rests = unread.json("rests", rests(&row.rests));
+        // A rule that cannot be read may forbid what an empty one allows.
+        let egress = EgressRule::read(row.egress_require.as_deref(), row.egress_prefer.as_deref());
+        let egress = unread.json("egress rule", egress);
+        let workspace = unread.json("workspace", row.workspace.as_deref().map(Workspace::read).transpose());
         let secrets = match &row.undecryptable {
             Some(detail) => Secrets::Undecryptable { detail: detail.clone() },
             None => self.open_secrets(&row).unwrap_or_else(|detail| Secrets::Undecryptable { detail }),
@@ -236,6 +247,8 @@ impl Store {
             secrets: unread.over(secrets),
             exported_at: row.exported_at,
             unconfirmed: row.unconfirmed,
+            egress,
+            workspace,
         }
     }
 

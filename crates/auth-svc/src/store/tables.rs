@@ -85,6 +85,8 @@ pub(crate) const CREDENTIALS: Carried = Carried {
         "created_at",
         "unconfirmed",
         "exported_at",
+        "egress_require",
+        "egress_prefer",
     ],
     #[cfg(test)]
     left_out: &[
@@ -151,6 +153,7 @@ pub(crate) const NOT_CARRIED: &[(&str, &str)] = &[
     ("token_turns", "they are held for seconds"),
     ("refresh_state", "it is about the failures of one version on one host"),
     ("key_usage", "it is counted where it was used: a restore of a key that is here leaves it its day as it is"),
+    ("workspaces", "they are asked anew with the first call, and by then may be others"),
     ("usage_batches", "they name reports of the last hour, and only where those came"),
     ("audit", "it is the story of one host: elsewhere its users mean others"),
     ("meta", "its database id travels in the backup's head"),

@@ -4,6 +4,7 @@
 use sqlx::{Sqlite, Transaction};
 
 use super::credential::{Credential, NewCredential, Secrets, Source, Upserted};
+use super::egress::EgressRule;
 use super::intent::TokenHash;
 use super::rows::{ACCESS, API_KEY, EXTRA, ID_TOKEN, REFRESH};
 use super::same_login::{
@@ -78,6 +79,15 @@ impl Intake<'_> {
         let back = same_login(known, new).filter(|old| matches!(old.secrets, Secrets::Present { .. }));
         let newer = back.filter(|old| !same_refresh_token(&old.secrets, &new.secrets));
         Ok(newer.map_or(Spent::ByGone, Spent::By))
+    }
+
+    /// Gives the credential with this label an egress rule.
+    pub(crate) async fn tie(&mut self, label: &str, rule: &EgressRule) -> Result<(), StoreError> {
+        let known = self.credentials().await?;
+        match known.iter().find(|credential| credential.label == label) {
+            Some(credential) => self.store.write_egress(&mut self.tx, &credential.id, rule).await,
+            None => Err(StoreError::NotFound(format!("there is no credential {label:?}"))),
+        }
     }
 
     /// Puts a provider's credentials into this order. `given`: somebody has given it to the other program, and it is in

@@ -45,7 +45,7 @@ async fn lists_order_and_restrict() {
     let check = async |agent: &[&str], key: &[&str]| {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
         let wanted = pb::Wanted { credentials: owned(agent), key_credentials: owned(key), ..codex() };
-        let request = pb::CheckBindingRequest { wanted: Some(wanted) };
+        let request = pb::CheckBindingRequest { wanted: Some(wanted), ..Default::default() };
         let answer = peer.binding().check_binding(request).await.expect("answered").into_inner();
         let candidates: Vec<String> = answer
             .candidates
@@ -175,7 +175,7 @@ async fn an_entitlement_is_a_matter_of_one_model() {
     peer.report(&bound, "NOT_ENTITLED", None).await;
     assert_eq!(peer.refused().await.candidates[0].reason, Some(CandidateReason::NotEntitled));
     let wanted = pb::Wanted { upstream_model: "gpt-5.4-mini".into(), ..codex() };
-    let request = pb::CheckBindingRequest { wanted: Some(wanted) };
+    let request = pb::CheckBindingRequest { wanted: Some(wanted), ..Default::default() };
     assert!(peer.binding().check_binding(request).await.expect("answered").into_inner().bound.is_some());
     assert_eq!(peer.list().await[0].state, "ready");
 }

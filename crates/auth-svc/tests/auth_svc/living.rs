@@ -43,7 +43,7 @@ async fn it_serves_calls_until_its_access_token_ends() {
         rig.clock.advance_ms((ends_s - before_end_s) * 1000 - rig.clock.now_ms());
         let answer = peer.bind(None).await;
         assert_eq!(answer.bound.as_ref(), Some(&bound), "{before_end_s} s before its end");
-        let request = pb::CheckBindingRequest { wanted: Some(crate::support::codex()) };
+        let request = pb::CheckBindingRequest { wanted: Some(crate::support::codex()), ..Default::default() };
         let status = peer.binding().check_binding(request).await.expect("an answer").into_inner();
         assert_eq!((&status.bound, &status.candidates), (&answer.bound, &answer.candidates), "status says the same");
         let detail = answer.candidates[0].detail.clone().expect("a word about its end");

@@ -16,3 +16,4 @@ mod refresh_contract;
 mod selection;
 mod start;
 mod support;
+mod workspaces;

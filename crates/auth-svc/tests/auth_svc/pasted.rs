@@ -14,6 +14,7 @@ async fn start(peer: &Peer, label: Option<&str>) -> pb::StartLoginResponse {
         provider: "openai-codex".into(),
         label: label.map(str::to_owned),
         method: pb::LoginMethod::Paste.into(),
+        egress: None,
     };
     peer.logins().start_login(request).await.expect("started").into_inner()
 }

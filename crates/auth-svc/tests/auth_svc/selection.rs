@@ -22,7 +22,7 @@ async fn with(rig: &Rig, labels: &[&str]) -> Peer {
 /// What a call of `session` with `model` is bound to, or the reason why not.
 async fn bound(peer: &Peer, session: &str, model: &str) -> String {
     let wanted = pb::Wanted { session: session.into(), upstream_model: model.into(), ..codex() };
-    let request = pb::CheckBindingRequest { wanted: Some(wanted) };
+    let request = pb::CheckBindingRequest { wanted: Some(wanted), ..Default::default() };
     let answer = peer.binding().check_binding(request).await.expect("answered").into_inner();
     answer.bound.map(|b| b.credential).unwrap_or_else(|| answer.failure.expect("a failure").reason)
 }
@@ -114,7 +114,7 @@ async fn an_agents_own_list_stands_above_the_session() {
     for i in 0..16 {
         let credentials = vec!["b".to_owned(), "a".to_owned()];
         let wanted = pb::Wanted { session: format!("s{i}"), credentials, ..codex() };
-        let request = pb::CheckBindingRequest { wanted: Some(wanted) };
+        let request = pb::CheckBindingRequest { wanted: Some(wanted), ..Default::default() };
         let answer = peer.binding().check_binding(request).await.expect("answered").into_inner();
         assert_eq!(answer.bound.map(|b| b.credential).as_deref(), Some("b"));
     }

@@ -167,7 +167,7 @@ impl Peer {
 
     /// Why nothing is bound, as a call and as status say it.
     pub(crate) async fn refused(&self) -> Failure {
-        let request = pb::CheckBindingRequest { wanted: Some(codex()) };
+        let request = pb::CheckBindingRequest { wanted: Some(codex()), ..Default::default() };
         let status = self.binding().check_binding(request).await.expect("an answer").into_inner();
         let call = self.bind(None).await;
         assert_eq!(call.bound, None, "{call:?}");

@@ -25,6 +25,7 @@ impl Chosen {
             S::CutBeforeEvent | S::Cut { .. } | S::ResetStream { .. } | S::EndEarly { .. } | S::Silence { .. } => {
                 self.breaks = Some(scenario);
             }
+            S::CutAtEnd | S::ResetAtEnd | S::SilenceAtEnd | S::CloseIdle => self.breaks = Some(scenario),
             S::Failed { .. }
             | S::Policy { .. }
             | S::Incomplete { .. }
@@ -35,7 +36,8 @@ impl Chosen {
             | S::Garbage
             | S::Reasoning
             | S::HugeEvent { .. }
-            | S::Long { .. } => self.shape = Some(scenario),
+            | S::Long { .. }
+            | S::Stamped { .. } => self.shape = Some(scenario),
             _ => self.before = Some(scenario),
         }
     }

@@ -15,7 +15,7 @@ use crate::{
     reply::{self, Abort, Reply},
     responses::{chosen::Chosen, prompt::Prompt},
     scenario::{Scenario, UnknownScenario},
-    server::line::Ending,
+    server::line::{Ending, Leaving},
     state::AccessCheck,
 };
 
@@ -89,7 +89,19 @@ pub(crate) async fn edge(call: &mut Call, chosen: &Chosen) -> Result<Option<Repl
             let last = (2 * call.number).saturating_sub(3);
             end(call, "goaway", Ending::Goaway(last)).await
         }
-        Scenario::Hangup | Scenario::Goaway => end(call, "hangup", Ending::Close).await,
+        Scenario::GoawayIncluded if call.version == Version::HTTP_2 => {
+            let last = (2 * call.number).saturating_sub(1);
+            end(call, "goaway", Ending::Goaway(last)).await
+        }
+        Scenario::GoawayAnswered => {
+            call.line.leave(Leaving::WhenAnswered);
+            return Ok(None);
+        }
+        Scenario::ResetRequest => {
+            call.exchange.finish("reset");
+            return Err(Abort::reset(h2::Reason::INTERNAL_ERROR));
+        }
+        Scenario::Hangup | Scenario::Goaway | Scenario::GoawayIncluded => end(call, "hangup", Ending::Close).await,
         _ => return Ok(None),
     }))
 }

@@ -103,26 +103,12 @@ fn compacted(body: &Map<String, Value>, account: &str) -> Vec<Value> {
 
 /// `POST /v1/responses/compact`
 pub(crate) async fn openai_compact(call: &mut Call) -> Result<Reply, Abort> {
-    let asked = match ask(call) {
-        Ok(asked) => asked,
-        Err(unknown) => {
-            return Ok(reply::error(400, "invalid_request_error", "unknown_scenario", &unknown.to_string()));
-        }
-    };
-    if let Some(reply) = gate::edge(call, &asked.chosen).await? {
-        return Ok(reply);
-    }
-    let mut reply = openai_compact_answer(call, asked).unwrap_or_else(|refusal| refusal);
-    headers::openai(&mut reply);
-    Ok(reply)
+    openai_call(call, openai_compact_answer).await
 }
 
-fn openai_compact_answer(call: &Call, asked: Asked) -> Result<Reply, Reply> {
+fn openai_compact_answer(call: &mut Call, asked: Asked) -> Result<Reply, Reply> {
     let label = gate::api_key(call, &asked.chosen)?;
-    let body = asked.body.map_err(|_| {
-        let message = "We could not parse the JSON body of your request.";
-        reply::error(400, "invalid_request_error", "invalid_json", message)
-    })?;
+    let body = asked.body.map_err(|_| unreadable())?;
     validate::openai_compact(&body, &call.state.config().rules, &label)?;
     let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
     if let Some(refusal) = refused(&asked.chosen, model, None) {
@@ -136,6 +122,11 @@ fn openai_compact_answer(call: &Call, asked: Asked) -> Result<Reply, Reply> {
 
 /// `POST /v1/responses`
 pub(crate) async fn openai(call: &mut Call) -> Result<Reply, Abort> {
+    openai_call(call, openai_answer).await
+}
+
+/// What both have around their answers.
+async fn openai_call(call: &mut Call, answer: fn(&mut Call, Asked) -> Result<Reply, Reply>) -> Result<Reply, Abort> {
     let asked = match ask(call) {
         Ok(asked) => asked,
         Err(unknown) => {
@@ -145,17 +136,14 @@ pub(crate) async fn openai(call: &mut Call) -> Result<Reply, Abort> {
     if let Some(reply) = gate::edge(call, &asked.chosen).await? {
         return Ok(reply);
     }
-    let mut reply = openai_answer(call, asked).unwrap_or_else(|refusal| refusal);
+    let mut reply = answer(call, asked).unwrap_or_else(|refusal| refusal);
     headers::openai(&mut reply);
     Ok(reply)
 }
 
 fn openai_answer(call: &mut Call, asked: Asked) -> Result<Reply, Reply> {
     let label = gate::api_key(call, &asked.chosen)?;
-    let body = asked.body.map_err(|_| {
-        let message = "We could not parse the JSON body of your request.";
-        reply::error(400, "invalid_request_error", "invalid_json", message)
-    })?;
+    let body = asked.body.map_err(|_| unreadable())?;
     validate::openai(&body, &call.state.config().rules, &label)?;
     let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
     if let Some(refusal) = refused(&asked.chosen, model, None) {
@@ -168,6 +156,12 @@ fn openai_answer(call: &mut Call, asked: Asked) -> Result<Reply, Reply> {
     } else {
         Ok(reply::json(200, &script.response))
     }
+}
+
+/// The platform's words for a body that is no JSON.
+fn unreadable() -> Reply {
+    let message = "We could not parse the JSON body of your request.";
+    reply::error(400, "invalid_request_error", "invalid_json", message)
 }
 
 /// Reads body and scenarios. A body that cannot be read asks for nothing, and is refused in its turn.
@@ -192,7 +186,9 @@ fn refused(chosen: &Chosen, model: &str, account: Option<&crate::state::Account>
 
 fn event_stream(call: &mut Call, script: Script, chosen: &Chosen) -> Reply {
     let pace = match chosen.shape {
-        Some(Scenario::Long { pace_ms: Some(pace), .. }) => Duration::from_millis(pace),
+        Some(Scenario::Long { pace_ms: Some(pace), .. } | Scenario::Stamped { pace_ms: Some(pace), .. }) => {
+            Duration::from_millis(pace)
+        }
         _ => call.state.config().pace,
     };
     let mut reply = Reply::new(stream::body(call, script, pace));

@@ -20,6 +20,10 @@ use crate::{
 /// Texts longer than this are not repeated whole in the closing events.
 const REPEATED_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
+/// A long text's piece of the length that times have (Unix nanoseconds), and what stands before it in an event.
+const TIME: &[u8] = b"word word word word";
+const BEFORE_TIME: &[u8] = b"\"delta\":\"";
+
 /// One move of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -27,6 +31,8 @@ pub(crate) enum Step {
     Event(Bytes),
     /// The terminal event; the outcome to record.
     Last(Bytes, &'static str),
+    /// A whole event but for the time of its sending, which stands between these bytes.
+    Stamped(Bytes, Bytes),
     /// Bytes that are not a whole event.
     Chunk(Bytes),
     /// A TCP reset.
@@ -35,6 +41,8 @@ pub(crate) enum Step {
     Reset,
     /// Nothing more, on an open connection.
     Silence,
+    /// The end of the body, and then of the connection.
+    EndAndClose,
 }
 
 /// The steps of a stream, and the response they end with.
@@ -67,6 +75,7 @@ fn shaped(request: &Request<'_>, shape: Option<&Scenario>) -> Script {
         Some(Scenario::Refusal) => plain(shapes::refusal(request)),
         Some(Scenario::Minimal) => plain(shapes::minimal(answer(request, false))),
         Some(Scenario::Long { deltas, bytes, .. }) => long(request, *deltas, *bytes),
+        Some(Scenario::Stamped { deltas, .. }) => stamped(request, *deltas),
         Some(Scenario::UnknownEvents) => {
             let (events, response) = answer(request, false);
             Script { steps: Box::new(quirks::dressed(events)), response }
@@ -74,16 +83,21 @@ fn shaped(request: &Request<'_>, shape: Option<&Scenario>) -> Script {
         Some(Scenario::Garbage) => with_extra(request, Step::Chunk(quirks::garbage())),
         Some(Scenario::HugeEvent { bytes }) => with_extra(request, Step::Event(quirks::huge(*bytes))),
         Some(Scenario::Reasoning) => plain(answer(request, true)),
+        _ if shapes::asks_for_compaction(request) => plain(shapes::compaction(request)),
         _ => plain(answer(request, false)),
     }
 }
 
-/// Breaks a script off; a terminal event never comes before the break.
+/// Breaks a script off; a terminal event never comes before the break, unless the break is to come after it.
 fn broken(
     steps: Box<dyn Iterator<Item = Step> + Send>,
     breaks: Option<&Scenario>,
 ) -> Box<dyn Iterator<Item = Step> + Send> {
     let (after, end) = match breaks {
+        Some(Scenario::CutAtEnd) => return Box::new(steps.chain([Step::Cut])),
+        Some(Scenario::ResetAtEnd) => return Box::new(steps.chain([Step::Reset])),
+        Some(Scenario::SilenceAtEnd) => return Box::new(steps.chain([Step::Silence])),
+        Some(Scenario::CloseIdle) => return Box::new(steps.chain([Step::EndAndClose])),
         Some(Scenario::CutBeforeEvent) => (0, Some(Step::Cut)),
         Some(Scenario::Cut { after }) => (*after, Some(Step::Cut)),
         Some(Scenario::ResetStream { after }) => (*after, Some(Step::Reset)),
@@ -278,6 +292,22 @@ fn long(request: &Request<'_>, deltas: usize, bytes: usize) -> Script {
     let middle = iter::repeat_with(move || Step::Event(writer.delta(&id, 0, &quoted))).take(deltas);
     let steps = head.into_iter().map(Step::Event).chain(middle).chain(steps(tail, "completed"));
     Script { steps: Box::new(steps), response }
+}
+
+/// A text of `deltas` times.
+fn stamped(request: &Request<'_>, deltas: usize) -> Script {
+    let script = long(request, deltas, TIME.len());
+    let step = |step| match step {
+        Step::Event(bytes) => match bytes.windows(BEFORE_TIME.len()).position(|part| part == BEFORE_TIME) {
+            Some(at) => {
+                let from = at + BEFORE_TIME.len();
+                Step::Stamped(bytes.slice(..from), bytes.slice(from + TIME.len()..))
+            }
+            None => Step::Event(bytes),
+        },
+        other => other,
+    };
+    Script { steps: Box::new(script.steps.map(step)), ..script }
 }
 
 /// A text in a handful of pieces, cut between characters.

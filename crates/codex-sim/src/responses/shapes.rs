@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::responses::{
     events::{self, Writer},
     script::{Request, callable, opening, pieces, text_item},
+    validate,
 };
 
 /// Several calls of one function, whose arguments come by turns. Without a function, or once a tool has answered, a text.
@@ -47,6 +48,26 @@ fn interleaved(writer: &mut Writer, out: &mut Vec<Bytes>, name: &str, calls: usi
         item
     };
     calls.iter().enumerate().map(finished).collect()
+}
+
+/// The conversation as one sealed item, which is what an input that ends with `compaction_trigger` asks for. What Codex CLI
+/// reads of it is known, the rest of the real answer is not.
+pub(super) fn compaction(request: &Request<'_>) -> (Vec<Bytes>, Value) {
+    let mut writer = Writer::default();
+    let response = events::response(request.body);
+    let mut out = opening(&mut writer, &response);
+    let sealed = validate::sealed(request.account);
+    let item = json!({ "id": events::new_id("cmp"), "type": "compaction", "encrypted_content": sealed });
+    for kind in ["response.output_item.added", "response.output_item.done"] {
+        out.push(writer.event(kind, json!({ "output_index": 0, "item": item })));
+    }
+    completed(writer, out, &response, vec![item])
+}
+
+/// True if the input asks for its own compaction.
+pub(super) fn asks_for_compaction(request: &Request<'_>) -> bool {
+    let input = request.body.get("input").and_then(Value::as_array);
+    input.and_then(|items| items.last()).is_some_and(|item| item["type"] == "compaction_trigger")
 }
 
 /// A message that says why there is no answer.

@@ -3,7 +3,10 @@
 //! The body is pulled, not pushed: nothing runs for a stream but the connection that wants its bytes, and
 //! when the client goes away hyper drops the body, which is how the departure is noticed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -15,7 +18,7 @@ use crate::{
     record::Exchange,
     reply::{Abort, Body},
     responses::script::{Script, Step},
-    server::line::{Ending, Line},
+    server::line::{Ending, Leaving, Line},
 };
 
 /// How long what was handed to hyper gets to reach the wire before the connection is broken.
@@ -52,12 +55,16 @@ impl Running {
             self.exchange.finish("ended_early");
             return None;
         };
-        let paced = matches!(step, Step::Event(_) | Step::Last(..));
+        let paced = matches!(step, Step::Event(_) | Step::Stamped(..) | Step::Last(..));
         if std::mem::replace(&mut self.begun, true) && paced && !self.pace.is_zero() {
             tokio::time::sleep(self.pace).await;
         }
         let frame = match step {
             Step::Event(bytes) => self.frame(bytes, true),
+            Step::Stamped(before, after) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+                self.frame([&before[..], now.to_string().as_bytes(), &after[..]].concat().into(), true)
+            }
             Step::Chunk(bytes) => self.frame(bytes, false),
             Step::Last(bytes, outcome) => {
                 let frame = self.frame(bytes, true);
@@ -75,6 +82,10 @@ impl Running {
                 self.exchange.finish("cut");
                 self.line.end(Ending::Reset);
                 std::future::pending().await
+            }
+            Step::EndAndClose => {
+                self.line.leave(Leaving::WhenIdle);
+                return None;
             }
             Step::Silence => {
                 self.exchange.note(|record| record.outcome = "silent".into());

@@ -33,6 +33,15 @@ pub(crate) enum Ending {
     Goaway(u32),
 }
 
+/// How a connection that is not broken comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It says at once that it takes no more requests, and ends when those that it has are answered.
+    WhenAnswered,
+    /// It is closed without a word, when what was answered is on the wire.
+    WhenIdle,
+}
+
 /// What handlers know of the connection they serve.
 pub(crate) struct Line {
     /// Counts up from 1 over the simulator's life.
@@ -42,6 +51,9 @@ pub(crate) struct Line {
     ending: Mutex<Option<Ending>>,
     /// Whoever reads the socket; woken to notice a GOAWAY.
     reader: Mutex<Option<Waker>>,
+    leaving: Mutex<Option<Leaving>>,
+    /// Cancelled once the connection is to leave.
+    leaves: CancellationToken,
     /// Cancelled once the simulator has given up the connection.
     pub(crate) over: CancellationToken,
 }
@@ -55,6 +67,8 @@ impl Line {
             requests: AtomicU32::new(0),
             ending: Mutex::new(None),
             reader: Mutex::new(None),
+            leaving: Mutex::new(None),
+            leaves: CancellationToken::new(),
             over,
         })
     }
@@ -74,6 +88,18 @@ impl Line {
         } else {
             self.over.cancel();
         }
+    }
+
+    /// Asks for an orderly end.
+    pub(crate) fn leave(&self, how: Leaving) {
+        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+        self.leaves.cancel();
+    }
+
+    /// Waits until an orderly end is asked for.
+    pub(crate) async fn left(&self) -> Leaving {
+        self.leaves.cancelled().await;
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(Leaving::WhenAnswered)
     }
 
     fn ending(&self) -> Option<Ending> {

@@ -9,6 +9,7 @@ mod tls;
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -28,7 +29,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::line::{Line, LiveConnection, Socket, Wire};
+use self::line::{Ending, Leaving, Line, LiveConnection, Socket, Wire};
 use crate::{
     config::{SimConfig, TlsMode},
     route,
@@ -37,6 +38,8 @@ use crate::{
 
 /// A client that does not finish its TLS handshake is let go.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the end of an answer gets to reach the wire before its idle connection is closed.
+const LAST_BYTES: Duration = Duration::from_millis(25);
 /// Connections end at once when stopped; this bounds the wait if one does not.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -224,9 +227,22 @@ impl Server {
             service_fn(|request: http::Request<Incoming>| route::serve(self.state.clone(), Arc::clone(&line), request));
         let builder = self.builder();
         let wire = Wire::new(stream, Arc::clone(&line));
-        let connection = builder.serve_connection(TokioIo::new(wire), service);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
         // Errors are the clients' affair here: a record says what became of each request.
-        let _ = connection.await;
+        let left = tokio::select! {
+            _ = connection.as_mut() => return,
+            left = line.left() => left,
+        };
+        match left {
+            Leaving::WhenAnswered => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+            Leaving::WhenIdle => {
+                let _ = tokio::time::timeout(LAST_BYTES, connection).await;
+                line.end(Ending::Close);
+            }
+        }
     }
 
     fn builder(&self) -> auto::Builder<Tracked> {

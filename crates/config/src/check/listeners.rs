@@ -57,6 +57,11 @@ fn check_public(config: &Config, key: &[&str], listen: &str, findings: &mut Find
             findings.text(key, listen, "expected \"host:port\" with a port from 0 to 65535, such as \"127.0.0.1:7411\"")
         }
         Some(host) if is_loopback(host) || gateway.allow_plaintext => {}
+        Some(_) if key.ends_with(&["admin_listen"]) => findings.text(
+            key,
+            listen,
+            "beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it",
+        ),
         Some(_) if gateway.tls_cert.is_some() && gateway.tls_key.is_some() => {}
         Some(_) => findings.text(
             key,

@@ -72,6 +72,7 @@ fn check_targets(config: &Config, findings: &mut Findings) {
             urls::check_backend(id, kind, backend_url, findings);
         }
         check_api(id, kind, target, findings);
+        urls::check_origins(id, kind, &target.workspace_origins, findings);
         check_headers(id, target, findings);
     }
 }

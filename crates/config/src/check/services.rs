@@ -25,6 +25,32 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             "expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default",
         );
     }
+    for (name, most) in [("max_calls", config.gateway.max_calls), ("max_connections", config.gateway.max_connections)] {
+        if most == 0 {
+            findings.value(&["gateway", name], "0", "nobody would be let in: expected at least 1");
+        }
+    }
+    for (name, timeout) in
+        [("headers_timeout", config.gateway.headers_timeout), ("body_timeout", config.gateway.body_timeout)]
+    {
+        if timeout.is_zero() {
+            findings.value(&["gateway", name], "0", "no request could come in no time: expected at least \"1s\"");
+        }
+    }
+    for (name, timeout) in
+        [("idle_timeout", config.gateway.idle_timeout), ("reader_timeout", config.gateway.reader_timeout)]
+    {
+        if timeout.is_zero() {
+            findings.value(&["gateway", name], "0", "no connection would last: expected at least \"1s\"");
+        }
+    }
+    if !(1..=100).contains(&config.gateway.max_key_share) {
+        let cause = "expected a percentage from 1 to 100; 50 is the default";
+        findings.value(&["gateway", "max_key_share"], config.gateway.max_key_share, cause);
+    }
+    if config.transport.max_calls == 0 {
+        findings.value(&["transport", "max_calls"], "0", "nothing would ever be sent: expected at least 1");
+    }
     check_tries(&config.gateway, findings);
     if let Some(database) = &config.auth.database
         && database.strip_prefix("sqlite:").is_none_or(str::is_empty)

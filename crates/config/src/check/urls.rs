@@ -95,6 +95,21 @@ pub(super) fn check_identity(text: &str, findings: &mut Findings) {
     check_encrypted(&key, text, &url, findings);
 }
 
+/// Origins that a subscription's calls may be moved to: encrypted, and without a path, which stays the target's own.
+pub(super) fn check_origins(id: &str, kind: TargetKind, origins: &[String], findings: &mut Findings) {
+    let key = ["targets", id, "workspace_origins"];
+    for text in origins {
+        let Some(url) = parse(&key, text, "https://workspace.example", findings) else { continue };
+        if kind != TargetKind::ChatgptCodex {
+            findings.text(&key, text, "only accounts of the target chatgpt-codex have workspaces");
+        } else if url.path() != "/" {
+            findings.text(&key, text, "an origin has no path: that of base_url is added to it");
+        } else {
+            check_encrypted(&key, text, &url, findings);
+        }
+    }
+}
+
 /// A URL with scheme and host and nothing that a path cannot be appended to.
 fn parse(key: &[&str], text: &str, example: &str, findings: &mut Findings) -> Option<Url> {
     let problem = match Url::parse(text) {

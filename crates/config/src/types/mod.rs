@@ -48,7 +48,12 @@ impl Config {
     /// The proxy of the egress that `[transport]` is: its own, else that of every transport service; `None` leaves it to
     /// the environment.
     pub fn egress_proxy(&self) -> Option<&str> {
-        let own = self.egresses.get(&self.transport.name).and_then(|way| way.proxy.as_deref());
+        self.proxy_of(&self.transport.name)
+    }
+
+    /// The proxy of an egress: its own, else that of every transport service; `None` leaves it to the environment.
+    pub fn proxy_of(&self, egress: &str) -> Option<&str> {
+        let own = self.egresses.get(egress).and_then(|way| way.proxy.as_deref());
         own.or(self.transport.proxy.as_deref())
     }
 }

@@ -32,6 +32,8 @@ pub struct Target {
     pub hoist_instructions: HoistInstructions,
     /// The API's name, kept for readers of other programs' files: only names of the Responses API are accepted.
     pub api: Option<String>,
+    /// Origins that an account's workspace may demand instead of `base_url`'s.
+    pub workspace_origins: Vec<String>,
 }
 
 impl Default for Target {
@@ -46,6 +48,7 @@ impl Default for Target {
             version: None,
             hoist_instructions: HoistInstructions::Auto,
             api: None,
+            workspace_origins: Vec::new(),
         }
     }
 }

@@ -23,6 +23,23 @@ pub struct Gateway {
     pub tls_key: Option<PathBuf>,
     /// Largest request body in bytes, after decompression.
     pub max_body_bytes: usize,
+    /// Most calls under way; not zero.
+    pub max_calls: usize,
+    /// Most bytes of requests and of assembled answers that are held at a time; where it is less than
+    /// `max_body_bytes`, that counts.
+    pub max_held_bytes: usize,
+    /// How much of `max_calls` and `max_held_bytes` one agent key may take, in percent; 1 to 100.
+    pub max_key_share: usize,
+    /// Most connections of agents at a time; not zero.
+    pub max_connections: usize,
+    /// How long a client may take for the headers of a request; not zero.
+    pub headers_timeout: Seconds,
+    /// How long nothing of a body may come, and how much longer than at the slowest rate all of it may take; not zero.
+    pub body_timeout: Seconds,
+    /// How long a connection may be open without a request; not zero.
+    pub idle_timeout: Seconds,
+    /// How long a client may take nothing of what it is answered; not zero.
+    pub reader_timeout: Seconds,
     /// Seconds that running calls get to finish at shutdown.
     pub drain_seconds: u64,
     /// After how long a silence an HTTP stream gets a comment line; zero is never.
@@ -91,6 +108,8 @@ pub struct Auth {
     pub usage_refresh: Seconds,
     /// How long after a usage limit is met it is first asked whether it has ended; not zero.
     pub usage_probe_after: Seconds,
+    /// How long what a provider says of an account's workspace is good; zero never asks.
+    pub workspace_refresh: Seconds,
 }
 
 /// `[router]`: routes.
@@ -123,6 +142,8 @@ pub struct Transport {
     pub headers_timeout: Seconds,
     /// Silence allowed in the middle of a response; not zero.
     pub idle_timeout: Seconds,
+    /// Most upstream requests at a time; not zero.
+    pub max_calls: usize,
     /// Proxy for upstream calls; may hold a password.
     pub proxy: Option<String>,
 }
@@ -181,6 +202,7 @@ impl fmt::Debug for Auth {
             .field("proxy", &self.proxy.as_deref().map(redact))
             .field("usage_refresh", &self.usage_refresh)
             .field("usage_probe_after", &self.usage_probe_after)
+            .field("workspace_refresh", &self.workspace_refresh)
             .finish()
     }
 }
@@ -202,6 +224,7 @@ impl fmt::Debug for Transport {
             .field("connect_timeout", &self.connect_timeout)
             .field("headers_timeout", &self.headers_timeout)
             .field("idle_timeout", &self.idle_timeout)
+            .field("max_calls", &self.max_calls)
             .field("proxy", &self.proxy.as_deref().map(redact))
             .finish()
     }

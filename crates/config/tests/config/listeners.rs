@@ -10,10 +10,10 @@ fn plaintext_stays_on_loopback() {
     insta::assert_snapshot!(refused(
         "[gateway]\nlisten = '0.0.0.0:7411'\nadmin_listen = '[::]:7421'\n[auth]\nadmin_listen='10.0.0.1:1'\n[router]\nadmin_listen='box:1'\n[transport]\nadmin_listen='0.0.0.0:1'"), @r#"
     switchboard.toml:2: gateway.listen = "0.0.0.0:7411": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
-    switchboard.toml:3: gateway.admin_listen = "[::]:7421": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
-    switchboard.toml:5: auth.admin_listen = "10.0.0.1:1": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
-    switchboard.toml:7: router.admin_listen = "box:1": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
-    switchboard.toml:9: transport.admin_listen = "0.0.0.0:1": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
+    switchboard.toml:3: gateway.admin_listen = "[::]:7421": beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it
+    switchboard.toml:5: auth.admin_listen = "10.0.0.1:1": beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it
+    switchboard.toml:7: router.admin_listen = "box:1": beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it
+    switchboard.toml:9: transport.admin_listen = "0.0.0.0:1": beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it
     "#);
 }
 
@@ -21,7 +21,12 @@ fn plaintext_stays_on_loopback() {
 fn plaintext_leaves_loopback_when_the_user_says_so() {
     let listen = "listen = '0.0.0.0:7411'\nadmin_listen = '0.0.0.0:7421'\n";
     loaded(&format!("[gateway]\n{listen}allow_plaintext = true"));
-    loaded(&format!("[gateway]\n{listen}tls_cert = '/c'\ntls_key = '/k'"));
+    loaded("[gateway]\nlisten = '0.0.0.0:7411'\ntls_cert = '/c'\ntls_key = '/k'");
+    // Admin ports speak no TLS.
+    insta::assert_snapshot!(
+        refused("[gateway]\ntls_cert = '/c'\ntls_key = '/k'\nadmin_listen = '0.0.0.0:7421'"),
+        @r#"switchboard.toml:4: gateway.admin_listen = "0.0.0.0:7421": beyond loopback this port needs gateway.allow_plaintext = true, where something else guards it"#
+    );
     loaded("[gateway]\nallow_plaintext = true\n[auth]\nadmin_listen = '0.0.0.0:7422'");
 }
 

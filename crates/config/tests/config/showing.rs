@@ -19,6 +19,14 @@ fn every_key_is_shown_with_its_source() {
     admin_listen = "127.0.0.1:7421"  # default
     allow_plaintext = false  # default
     max_body_bytes = 67108864  # default
+    max_calls = 10000  # default
+    max_held_bytes = 268435456  # default
+    max_key_share = 50  # default
+    max_connections = 20000  # default
+    headers_timeout = "30s"  # default
+    body_timeout = "1m"  # default
+    idle_timeout = "5m"  # default
+    reader_timeout = "5m"  # default
     drain_seconds = 30  # default
     keep_alive = "15s"  # default
     max_attempts = 4  # default
@@ -39,6 +47,7 @@ fn every_key_is_shown_with_its_source() {
     identity_timeout = "20s"  # default
     usage_refresh = "30m"  # default
     usage_probe_after = "1m"  # default
+    workspace_refresh = "6h"  # default
 
     [router]
     admin_listen = "127.0.0.1:7423"  # default
@@ -49,6 +58,7 @@ fn every_key_is_shown_with_its_source() {
     connect_timeout = "10s"  # default
     headers_timeout = "2m"  # default
     idle_timeout = "5m"  # default
+    max_calls = 10000  # default
 
     [tls]
 
@@ -64,12 +74,14 @@ fn every_key_is_shown_with_its_source() {
     base_url = "https://chatgpt.com/backend-api/codex"  # default
     originator = "switchboard"  # default
     hoist_instructions = "auto"  # default
+    workspace_origins = []  # default
 
     [targets.openai-api]
     kind = "openai-api"  # default
     base_url = "https://api.openai.com/v1"  # default
     originator = "switchboard"  # default
     hoist_instructions = "auto"  # default
+    workspace_origins = []  # default
 
     [providers.openai]
     aliases = []  # default

@@ -123,3 +123,18 @@ fn a_proxy_of_ones_own_may_be_the_codex_target() {
     let config = loaded("[targets.chatgpt-codex]\nbase_url = 'https://relay.example/chatgpt/codex/'");
     assert_eq!(config.targets["chatgpt-codex"].backend(), "https://relay.example/chatgpt");
 }
+
+#[test]
+fn origins_of_workspaces() {
+    loaded("[targets.chatgpt-codex]\nworkspace_origins = ['https://eu.example.com', 'http://127.0.0.1:9']");
+    for (origins, why) in [
+        ("['https://eu.example.com/backend-api']", "an origin has no path"),
+        ("['http://eu.example.com']", "https"),
+        ("['eu.example.com']", "not a URL"),
+    ] {
+        let told = refused(&format!("[targets.chatgpt-codex]\nworkspace_origins = {origins}"));
+        assert!(told.contains("targets.chatgpt-codex.workspace_origins") && told.contains(why), "{told}");
+    }
+    let told = refused("[targets.openai-api]\nworkspace_origins = ['https://eu.example.com']");
+    assert!(told.contains("only accounts of the target chatgpt-codex"), "{told}");
+}

@@ -60,9 +60,21 @@ pub(super) struct Circuit {
     shut: Option<Shut>,
     /// When it last worked.
     worked: Option<Instant>,
+    /// What came of the last request that tells, "ok" or a reason, and Unix seconds of that.
+    last: Option<(&'static str, i64)>,
 }
 
 impl Circuit {
+    /// Takes note of what came of a request; `None` is that it worked.
+    pub(super) fn note(&mut self, failed: Option<Reason>, clock: &Clock) {
+        self.last = Some((failed.map_or("ok", |reason| reason.as_str()), clock.now_s()));
+    }
+
+    /// What came of the last request that tells, "ok" or a reason, and Unix seconds of that.
+    pub(super) fn last(&self) -> Option<(&'static str, i64)> {
+        self.last
+    }
+
     /// True if a call may go through: it is closed, or due for a test that nobody makes.
     pub(super) fn lets_through(&self, now: Instant) -> bool {
         self.shut.as_ref().is_none_or(|shut| now >= shut.until && !shut.probing)

@@ -73,6 +73,22 @@ impl Health {
         })
     }
 
+    /// Leave for a request that is made whatever the circuit says, for it is made in order to see: what comes of it tells
+    /// of egress and target all the same.
+    pub(crate) fn look(self: &Arc<Self>, egress: &str, target: &str) -> Pass {
+        let mut circuits = self.lock();
+        for target in ["", target] {
+            circuits.entry((egress.to_owned(), target.to_owned())).or_default();
+        }
+        Pass {
+            health: Arc::clone(self),
+            egress: egress.to_owned(),
+            target: target.to_owned(),
+            began: Instant::now(),
+            tests: (false, false),
+        }
+    }
+
     /// As [`Self::enter`], and nothing is let through.
     pub(super) fn would_enter(&self, egress: &str, target: &str) -> Result<(), Failure> {
         self.refusal(&self.lock(), egress, target).map_or(Ok(()), Err)
@@ -114,6 +130,8 @@ impl Health {
             message: why.map(|(failure, _)| failure.message.clone()),
             retry_at: why.map(|(_, at)| at),
             failures: i32::try_from(circuit.failures()).unwrap_or(i32::MAX),
+            last_outcome: circuit.last().map(|(outcome, _)| outcome.to_owned()),
+            last_at: circuit.last().map(|(_, at)| at as f64),
         }
     }
 
@@ -139,6 +157,11 @@ impl Pass {
         let mut circuits = health.lock();
         let mut of = |target: &str, tested: &mut bool, verdict: Verdict| {
             let Some(circuit) = circuits.get_mut(&(self.egress.clone(), target.to_owned())) else { return };
+            match verdict {
+                Verdict::Works => circuit.note(None, &health.clock),
+                Verdict::TargetFails | Verdict::EgressFails => circuit.note(failure.map(|f| f.reason), &health.clock),
+                Verdict::Nothing => {}
+            }
             let change = match (verdict, failure) {
                 (Verdict::Works, _) => circuit.worked(Instant::now()),
                 (Verdict::TargetFails | Verdict::EgressFails, Some(failure)) => {
@@ -241,6 +264,11 @@ mod tests {
         let told = health.status(&[known("a"), known("b"), known("c")]);
         let states: Vec<_> = told.iter().map(|s| (s.egress.as_str(), s.target.as_str(), s.circuit.as_str())).collect();
         assert_eq!(states, [("a", "t", "open"), ("b", "", "open"), ("b", "t", "closed"), ("c", "", "closed")]);
+        let last: Vec<_> = told.iter().map(|s| s.last_outcome.as_deref()).collect();
+        assert_eq!(last, [Some("EDGE_BLOCKED"), Some("EDGE_BLOCKED"), None, None]);
+        // A question that is asked in order to see tells of it, too.
+        health.look("a", "t").settle(Verdict::Works, None);
+        assert!(health.would_enter("a", "t").is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,6 +85,11 @@ pub(crate) fn best_allowed(known: &[Known], wish: Wish<'_>) -> Result<usize, Fai
     all.first().map(|(index, _)| *index).ok_or_else(|| shut(Vec::new()).failure)
 }
 
+/// Whether the rules of route and credential allow any egress.
+pub(crate) fn is_allowed(known: &[Known], wish: Wish<'_>) -> Result<(), Failure> {
+    candidates(known, wish).map(drop).map_err(|refused| refused.failure)
+}
+
 /// Egresses that are allowed and not excluded, the best first.
 fn candidates<'a>(known: &'a [Known], wish: Wish<'_>) -> Result<Vec<(usize, &'a Known)>, Box<Refused>> {
     let rules = Rules { route: wish.route.egress.as_ref(), credential: wish.bound.egress.as_ref() };
@@ -114,7 +119,8 @@ fn forbidden(known: &[Known], wish: Wish<'_>) -> Failure {
     let credential = said(&format!("credential {}", wish.bound.credential), wish.bound.egress.as_ref());
     let rules: Vec<String> = route.into_iter().chain(credential).collect();
     let there: Vec<String> = known.iter().map(Known::told).collect();
-    let detail = format!("no egress may make this call: {}; there are {}", rules.join(", "), there.join(", "));
+    let both = if rules.len() > 1 { ", and none satisfies both" } else { "" };
+    let detail = format!("no egress may make this call: {}{both}; there are {}", rules.join(", "), there.join(", "));
     let candidate = Candidate {
         credential: wish.bound.credential.clone(),
         eligible: false,
@@ -122,8 +128,10 @@ fn forbidden(known: &[Known], wish: Wish<'_>) -> Failure {
         detail: Some(detail.clone()),
     };
     Failure::new(Reason::CredentialNotBound, service::GATEWAY, detail)
-        .next_step(
-            "label an egress accordingly (`[gateway.transports.NAME] labels`), or change the rule that requires it",
-        )
+        .next_step(format!(
+            "label an egress accordingly (`[gateway.transports.NAME] labels`), or change the rule: that of the route is in \
+             `[providers.*] egress` and `[agents.*] egress`, that of the credential `switchboard credentials egress {}`",
+            wish.bound.credential
+        ))
         .candidates(vec![candidate])
 }

@@ -42,6 +42,7 @@ pub(super) fn typed(
     call_id: String,
     include_raw: bool,
 ) -> impl Stream<Item = Result<RespondResponse, Status>> + Send {
+    events.keep();
     async_stream::stream! {
         let mut assembler = Assembler::default();
         while let Some(event) = events.next().await {
@@ -72,6 +73,7 @@ pub(super) fn typed(
 
 /// The whole answer at once.
 pub(super) async fn whole(mut events: CallStream, include_raw: bool) -> Result<CompleteResponse, Status> {
+    events.keep();
     let mut assembler = Assembler::default();
     while let Some(event) = events.next().await {
         match event {

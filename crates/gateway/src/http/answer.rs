@@ -19,10 +19,12 @@ use tracing::Span;
 
 use crate::core::Core;
 use crate::headers;
+use crate::http::body::Limits;
 use crate::http::error::call_response;
 use crate::http::keep_alive::KeepAlive;
 use crate::pipeline::{self, Ask, Call, CallStream, Ended, Head};
 use crate::records::Face;
+use crate::room::Held;
 
 /// Bodies from this size on are read on a thread that may be busy.
 const LARGE_BODY_BYTES: usize = 1024 * 1024;
@@ -49,6 +51,10 @@ pub(super) trait Dialect: Sized + Send + 'static {
     /// True if the caller asked for a stream.
     fn streams(&self) -> bool;
 
+    /// The body that tells a failure. `now_s` is Unix time, for what is left until a reset. Status and headers follow
+    /// from the table of reasons and are the same in every dialect.
+    fn error(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String;
+
     /// The answer to a call that begins when its first event is pulled.
     fn answer(self, core: &Arc<Core>, events: CallStream, labels: &Labels) -> impl Future<Output = Response> + Send;
 }
@@ -66,19 +72,22 @@ pub(super) async fn serve<D: Dialect>(core: Arc<Core>, request: Request) -> Resp
     let (parts, body) = request.into_parts();
     let mut call = Call::accept(&core, Face::Http, &parts.headers, &parts.extensions);
     let labels = Labels { call_id: call.id.clone(), trace_id: call.trace_id.clone(), span: call.span.clone() };
-    let read = match call.identify(&parts.headers, parts.extensions.get::<Peer>().copied(), "").await {
+    let read = match call.identify(&parts.headers, parts.extensions.get::<Peer>().cloned(), "").await {
         Err(failure) => {
             // A stranger's body is not even looked at.
             super::body::drain(body).await;
             Err(failure)
         }
-        Ok(()) => read::<D>(&core, &parts.headers, body).await,
+        Ok(()) => {
+            let held = parts.extensions.get::<Held>().cloned().unwrap_or_else(|| core.room.held());
+            read::<D>(&core, &parts.headers, body, held).await
+        }
     };
     let (stream, mut response) = match read {
         Err(failure) => {
             let server_timing = call.tracer.server_timing();
             let ended = call.finish(Some(failure), None);
-            let mut response = refused(&core, &ended);
+            let mut response = refused::<D>(&core, &ended);
             set(response.headers_mut(), "server-timing", &server_timing);
             (false, response)
         }
@@ -95,8 +104,9 @@ pub(super) async fn serve<D: Dialect>(core: Arc<Core>, request: Request) -> Resp
     response
 }
 
-async fn read<D: Dialect>(core: &Core, headers: &HeaderMap, body: Body) -> Result<(Ask, D), Failure> {
-    let body = super::body::read(headers, body, core.max_body_bytes).await?;
+async fn read<D: Dialect>(core: &Core, headers: &HeaderMap, body: Body, held: Held) -> Result<(Ask, D), Failure> {
+    let limits = Limits { bytes: core.max_body_bytes, patience: core.body_timeout };
+    let body = super::body::read(headers, body, held, limits).await?;
     let large = body.len() >= LARGE_BODY_BYTES;
     let incoming = Incoming { body, passing: headers::passing(headers), session: headers::session(headers) };
     if !large {
@@ -132,26 +142,26 @@ pub(super) fn whole(object: impl Into<Body>, head: Option<&Head>, ended: &Ended)
 }
 
 /// The stream was a success and still held no answer, or one that is too large to hold.
-pub(super) fn no_object(core: &Core, ended: &Ended) -> Response {
+pub(super) fn no_object<D: Dialect>(core: &Core, ended: &Ended) -> Response {
     let message = "the upstream's answer holds no response object that can be assembled";
     let failure = Failure::new(Reason::UpstreamError, service::UPSTREAM, message)
         .next_step("ask for `stream: true`, which passes any answer through");
-    call_response(&failure, ended, core.clock.now_s())
+    call_response::<D>(&failure, ended, core.clock.now_s())
 }
 
 /// The answer to a call that failed before anything of an answer was sent.
-pub(super) fn refused(core: &Core, ended: &Ended) -> Response {
+pub(super) fn refused<D: Dialect>(core: &Core, ended: &Ended) -> Response {
     let unknown = || Failure::new(Reason::Internal, service::GATEWAY, "the call failed without a reason");
     let failure = ended.record.failure.clone().unwrap_or_else(unknown);
-    let mut response = call_response(&failure, ended, core.clock.now_s());
+    let mut response = call_response::<D>(&failure, ended, core.clock.now_s());
     set(response.headers_mut(), "server-timing", &timing_of(ended));
     response
 }
 
 /// The pipeline broke its word: a call ends with an event.
-pub(super) fn defect() -> Response {
+pub(super) fn defect<D: Dialect>() -> Response {
     let failure = Failure::new(Reason::Internal, service::GATEWAY, "the call ended without an event");
-    super::error::failure_response(&failure, 0)
+    super::error::respond(&failure, D::error(&failure, None, 0))
 }
 
 fn put_head(ours: &mut HeaderMap, head: &Head) {

@@ -9,57 +9,75 @@ use bytes::{Bytes, BytesMut};
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+
+use crate::http::decode::{Coding, decoded};
+use crate::room::{Counted, Held, Refused};
 
 /// How long the next piece of a body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a body that is refused is read and thrown away.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Most bytes of it, decoded.
+/// How many are read so at a time; more are cut off at once.
+static DRAINS: Semaphore = Semaphore::const_new(256);
+/// Most bytes of it.
 const DRAIN_BYTES: usize = 128 * 1024 * 1024;
 
-/// Reads the body, decoded already where it came as gzip or zstd. `limit` is for the decoded bytes, so that a small body
-/// cannot become a large one.
+/// What a body may be.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Its most bytes, decoded.
+    pub(super) bytes: usize,
+    /// How long it may take beyond what its size allows.
+    pub(super) patience: Duration,
+}
+
+/// Reads the body, and decodes it where it comes as gzip or zstd. The limit is for the decoded bytes, so that a small body
+/// cannot become a large one; what is read is entered in `held`.
 ///
 /// # Errors
 ///
-/// REQUEST_TOO_LARGE over the limit, UNSUPPORTED for another encoding, REQUEST_INVALID for a body that does not decode
-/// or breaks off.
-pub(super) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Failure> {
-    // The decoding layer takes the header away when it understands it.
-    if let Some(encoding) =
-        headers.get(header::CONTENT_ENCODING).filter(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity"))
-    {
-        let message = format!("the content-encoding {encoding:?} is not served; send zstd, gzip or none");
-        return Err(Failure::new(Reason::Unsupported, service::GATEWAY, message).param("content-encoding"));
-    }
+/// REQUEST_TOO_LARGE over the limit, UNSUPPORTED for another encoding, SHED where there is no room, REQUEST_INVALID for a
+/// body that does not decode, breaks off or comes too slowly.
+pub(super) async fn read(headers: &HeaderMap, mut body: Body, held: Held, limits: Limits) -> Result<Bytes, Failure> {
+    let Limits { bytes: limit, patience } = limits;
+    let coding = Coding::of(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > limit) {
         drain(body).await;
         return Err(too_large(limit));
     }
-    let mut body = body;
-    match collect(Limited::new(&mut body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(error.as_ref()) => {
-            drain(body).await;
-            Err(too_large(limit))
-        }
-        Ok(Err(error)) => {
-            let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
-            Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
-        }
+    let counted = Counted::new(decoded(coding, &mut body), held, patience);
+    let (failure, more) = match collect(Limited::new(counted, limit)).await {
+        Ok(Ok(bytes)) => return Ok(bytes),
+        Ok(Err(error)) if is_length_limit(error.as_ref()) => (too_large(limit), true),
+        Ok(Err(error)) => match refusal(error.as_ref()).cloned() {
+            Some(failure) => (failure, true),
+            None => {
+                let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
+                (Failure::new(Reason::RequestInvalid, service::GATEWAY, message), false)
+            }
+        },
         Err(Stalled) => {
             let message = format!("the body broke off: nothing more came within {} s", PATIENCE.as_secs());
-            Err(Failure::new(Reason::RequestInvalid, service::GATEWAY, message))
+            (Failure::new(Reason::RequestInvalid, service::GATEWAY, message), false)
         }
+    };
+    if more {
+        // As it comes: what is thrown away is not decoded first.
+        drain(body).await;
     }
+    Err(failure)
 }
 
 /// Nothing more came of a body, and its end neither.
 struct Stalled;
 
 /// All of a body. A caller that stops in the middle of it, or vanished, does not hold the connection for ever.
-async fn collect(mut body: Limited<&mut Body>) -> Result<Result<Bytes, BoxError>, Stalled> {
+async fn collect<B>(mut body: Limited<B>) -> Result<Result<Bytes, BoxError>, Stalled>
+where
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
+{
     let mut all = BytesMut::new();
     let mut first = Bytes::new();
     loop {
@@ -84,6 +102,7 @@ async fn collect(mut body: Limited<&mut Body>) -> Result<Result<Bytes, BoxError>
 /// Throws away what is left of a body that is refused. A connection that is closed over unread bytes is reset, and the
 /// refusal is lost with it: a client that sends before it reads would take it for the network's fault and try again.
 pub(super) async fn drain(mut body: Body) {
+    let Ok(_one) = DRAINS.try_acquire() else { return };
     let all = async {
         let mut left = DRAIN_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
@@ -106,6 +125,12 @@ fn is_length_limit(error: &(dyn Error + 'static)) -> bool {
     error.is::<LengthLimitError>() || error.source().is_some_and(is_length_limit)
 }
 
+/// The failure of a body that is refused: there is no room for it, or it comes too slowly.
+fn refusal<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Failure> {
+    let refused = error.downcast_ref::<Refused>().map(|refused| &refused.0);
+    refused.or_else(|| error.source().and_then(refusal))
+}
+
 fn root_cause(error: &(dyn Error + 'static)) -> String {
     error.source().map_or_else(|| error.to_string(), root_cause)
 }
@@ -117,13 +142,17 @@ mod tests {
     use futures_util::{StreamExt, stream};
 
     use super::*;
+    use crate::room::{Measures, Room};
+
+    const MEASURES: Measures = Measures { calls: 1, bytes: 0, key_percent: 100, body_bytes: 0 };
 
     fn pieces(pieces: &[&'static str]) -> stream::Iter<std::vec::IntoIter<Result<Bytes, Infallible>>> {
         stream::iter(pieces.iter().map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).collect::<Vec<_>>())
     }
 
     async fn read_whole(body: Body) -> Result<Bytes, Failure> {
-        read(&HeaderMap::new(), body, 10).await
+        let limits = Limits { bytes: 10, patience: PATIENCE * 2 };
+        read(&HeaderMap::new(), body, Room::new(MEASURES).held(), limits).await
     }
 
     #[tokio::test(start_paused = true)]

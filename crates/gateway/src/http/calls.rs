@@ -50,7 +50,7 @@ impl<'a> From<&'a Record> for Shown<'a> {
 
 pub(super) async fn show(State(core): State<Arc<Core>>, id: Id, request: Request) -> Response {
     let budget = Budget::from_headers(request.headers());
-    let peer = request.extensions().get::<Peer>().copied();
+    let peer = request.extensions().get::<Peer>().cloned();
     let found = match core.identify(request.headers(), peer, "", budget).await {
         Ok(caller) => super::named(id).and_then(|id| core.records.find(&id, &caller).ok_or_else(|| no_such_call(&id))),
         Err(failure) => Err(failure),

@@ -11,7 +11,7 @@ use proto::transport::v1::Resource;
 
 use crate::core::Core;
 use crate::http::answer::{self, Dialect, Incoming, Labels, defect, refused};
-use crate::http::error::call_response;
+use crate::http::error::{self, call_response};
 use crate::pipeline::{Ask, CallEvent, CallStream};
 
 /// Largest answer that is held until it is whole, in bytes.
@@ -38,6 +38,10 @@ impl Dialect for Compact {
         false
     }
 
+    fn error(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
+        error::body(failure, call_id, now_s)
+    }
+
     /// The upstream's bytes, once all of them are here: half a document helps nobody, and a failure has a status.
     async fn answer(self, core: &Arc<Core>, mut events: CallStream, _: &Labels) -> Response {
         let (mut head, mut body, mut fits) = (None, BytesMut::new(), true);
@@ -50,15 +54,15 @@ impl Dialect for Compact {
                         body.extend_from_slice(&bytes);
                     }
                 }
-                CallEvent::End(ended) if ended.record.failure.is_some() => return refused(core, &ended),
+                CallEvent::End(ended) if ended.record.failure.is_some() => return refused::<Compact>(core, &ended),
                 CallEvent::End(ended) if !fits => {
                     let message = format!("the upstream's answer is over {MAX_ANSWER_BYTES} bytes");
                     let failure = Failure::new(Reason::UpstreamError, service::UPSTREAM, message);
-                    return call_response(&failure, &ended, core.clock.now_s());
+                    return call_response::<Compact>(&failure, &ended, core.clock.now_s());
                 }
                 CallEvent::End(ended) => return answer::whole(body.freeze(), head.as_ref(), &ended),
             }
         }
-        defect()
+        defect::<Compact>()
     }
 }

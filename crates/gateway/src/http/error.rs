@@ -1,10 +1,12 @@
-//! Failures as HTTP clients read them: OpenAI's shape, from the one table of reasons.
+//! Failures as HTTP clients read them, from the one table of reasons: status and headers of every answer, and the body in
+//! OpenAI's shape, which its dialects and all that is no call share.
 
 use axum::response::Response;
 use domain::{Candidate, Failure, Reason};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::http::answer::Dialect;
 use crate::limits::LONG_WAIT_S;
 use crate::pipeline::Ended;
 
@@ -48,7 +50,7 @@ fn names(failure: &Failure) -> (&'static str, &'static str) {
     (row.error_type, row.error_code)
 }
 
-/// The error body of `failure`; `now_s` is Unix time, for what is left until a reset.
+/// The error body of `failure` in OpenAI's shape; `now_s` is Unix time, for what is left until a reset.
 pub(super) fn body(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
     let (kind, code) = names(failure);
     let error = Error {
@@ -71,12 +73,12 @@ pub(super) fn body(failure: &Failure, call_id: Option<&str>, now_s: i64) -> Stri
 
 /// A failure outside any call.
 pub(super) fn failure_response(failure: &Failure, now_s: i64) -> Response {
-    respond(failure, None, now_s)
+    respond(failure, body(failure, None, now_s))
 }
 
-/// The failure of a call that has sent nothing yet.
-pub(super) fn call_response(failure: &Failure, ended: &Ended, now_s: i64) -> Response {
-    let mut response = respond(failure, Some(&ended.record.trace.call_id), now_s);
+/// The failure of a call that has sent nothing yet, in the words of its dialect.
+pub(super) fn call_response<D: Dialect>(failure: &Failure, ended: &Ended, now_s: i64) -> Response {
+    let mut response = respond(failure, D::error(failure, Some(&ended.record.trace.call_id), now_s));
     crate::headers::add_upstream(response.headers_mut(), &ended.headers);
     let id = failure.upstream_request_id.as_deref().and_then(|id| HeaderValue::try_from(id).ok());
     if let Some(id) = id
@@ -87,9 +89,10 @@ pub(super) fn call_response(failure: &Failure, ended: &Ended, now_s: i64) -> Res
     response
 }
 
-fn respond(failure: &Failure, call_id: Option<&str>, now_s: i64) -> Response {
+/// An answer with this body, and the status and retry advice of `failure`.
+pub(super) fn respond(failure: &Failure, body: String) -> Response {
     let status = StatusCode::from_u16(failure.reason.row().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = super::json(status, body(failure, call_id, now_s));
+    let mut response = super::json(status, body);
     let headers = response.headers_mut();
     if !failure.retryable {
         headers.insert("x-should-retry", HeaderValue::from_static("false"));

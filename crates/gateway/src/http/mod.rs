@@ -6,24 +6,26 @@ mod body;
 mod calls;
 mod chat;
 mod compact;
+mod decode;
 mod deltas;
 mod error;
 mod keep_alive;
 mod models;
 mod responses;
+mod rest;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request};
+use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use tonic::Status;
-use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::core::Core;
 use crate::http::error::failure_response;
@@ -43,11 +45,25 @@ pub(crate) fn router(core: &Arc<Core>) -> Router {
                 .route(&format!("{prefix}/switchboard/calls/{{id}}"), get(calls::show))
         })
         .route("/v1/chat/completions", post(chat::create))
-        // What is left in another encoding is refused by name where the body is read.
-        .layer(RequestDecompressionLayer::new().gzip(true).zstd(true).pass_through_unaccepted(true))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(core), count))
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown)
+        // Over all else, the answers of the fallbacks included.
+        .layer(axum::middleware::from_fn(rest::read))
         .with_state(Arc::clone(core))
+}
+
+/// Makes the account of what is held of the body, for as long as the call holds it.
+async fn count(State(core): State<Arc<Core>>, mut request: Request, next: Next) -> Response {
+    let held = core.room.held_for(announced(request.headers()), core.max_body_bytes);
+    request.extensions_mut().insert(held);
+    next.run(request).await
+}
+
+/// Bytes that a body will have, where that is said: what a compressed one needs is not.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    let plain = !headers.contains_key(header::CONTENT_ENCODING);
+    headers.get(header::CONTENT_LENGTH).filter(|_| plain).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
 /// `GET` on the responses path: a client that tries a WebSocket first gets the answer that sends it to plain HTTP.
@@ -86,7 +102,8 @@ async fn unknown(request: Request) -> Response {
     }
     let message = format!("no such path: {} {}", request.method(), shown(request.uri().path()));
     let failure = Failure::new(Reason::NotFound, service::GATEWAY, message).next_step(
-        "POST /v1/responses, POST /v1/chat/completions, GET /v1/models and GET /v1/switchboard/calls/{id} are served",
+        "a base URL ends with `/v1`; POST /v1/responses, POST /v1/responses/compact, POST /v1/chat/completions, GET \
+         /v1/models and GET /v1/switchboard/calls/{id} are served",
     );
     failure_response(&failure, 0)
 }

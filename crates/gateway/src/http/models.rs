@@ -11,13 +11,14 @@ use proto::gateway::v1::Model;
 use serde::Serialize;
 use service_kit::Peer;
 
+use crate::bound::check;
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
 use crate::http::Id;
 use crate::http::error::failure_response;
 use crate::models;
-use crate::status::{check, reason_of, resolve_one};
+use crate::status::{reason_of, resolve_one};
 
 /// The list: OpenAI's shape, and `models`, which Codex reads and which stays empty so that it keeps its own list.
 #[derive(Serialize)]
@@ -109,7 +110,7 @@ async fn find(core: &Arc<Core>, id: &str, request: &Parts) -> Result<Entry, Fail
 
 async fn identify(core: &Core, request: &Parts) -> Result<(Caller, Budget), Failure> {
     let budget = Budget::from_headers(&request.headers);
-    let peer = request.extensions.get::<Peer>().copied();
+    let peer = request.extensions.get::<Peer>().cloned();
     Ok((core.identify(&request.headers, peer, "", budget).await?, budget))
 }
 

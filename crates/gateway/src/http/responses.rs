@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use crate::assemble::Assembler;
 use crate::core::Core;
 use crate::http::answer::{self, Dialect, Incoming, Labels, defect, no_object, refused};
-use crate::http::error::failed_event;
+use crate::http::error::{self, failed_event};
 use crate::http::keep_alive::ends_an_event;
 use crate::pipeline::{Ask, CallEvent, CallStream};
 
@@ -36,6 +36,10 @@ impl Dialect for Responses {
         self.stream
     }
 
+    fn error(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
+        error::body(failure, call_id, now_s)
+    }
+
     async fn answer(self, core: &Arc<Core>, events: CallStream, labels: &Labels) -> Response {
         if self.stream { relay(core, events, labels).await } else { assemble(core, events).await }
     }
@@ -45,8 +49,8 @@ impl Dialect for Responses {
 async fn relay(core: &Core, mut events: CallStream, labels: &Labels) -> Response {
     let head = match events.next().await {
         Some(CallEvent::Head(head)) => head,
-        Some(CallEvent::End(ended)) => return refused(core, &ended),
-        Some(CallEvent::Bytes(_)) | None => return defect(),
+        Some(CallEvent::End(ended)) => return refused::<Responses>(core, &ended),
+        Some(CallEvent::Bytes(_)) | None => return defect::<Responses>(),
     };
     answer::event_stream(core, bytes_of(events, labels.call_id.clone()), &head)
 }
@@ -78,18 +82,19 @@ fn bytes_of(mut events: CallStream, call_id: String) -> impl futures_util::Strea
 
 /// The response object, once the stream is over.
 async fn assemble(core: &Core, mut events: CallStream) -> Response {
+    events.keep();
     let mut assembler = Assembler::default();
     let mut head = None;
     while let Some(event) = events.next().await {
         match event {
             CallEvent::Head(begun) => head = Some(begun),
             CallEvent::Bytes(bytes) => drop(assembler.push(bytes)),
-            CallEvent::End(ended) if ended.record.failure.is_some() => return refused(core, &ended),
+            CallEvent::End(ended) if ended.record.failure.is_some() => return refused::<Responses>(core, &ended),
             CallEvent::End(ended) => {
-                let Some(object) = assembler.response() else { return no_object(core, &ended) };
+                let Some(object) = assembler.response() else { return no_object::<Responses>(core, &ended) };
                 return answer::whole(object, head.as_ref(), &ended);
             }
         }
     }
-    defect()
+    defect::<Responses>()
 }

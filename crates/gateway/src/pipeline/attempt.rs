@@ -11,7 +11,8 @@ use tokio::time::timeout_at;
 use tonic::Streaming;
 
 use crate::budget::{Budget, deadline_passed};
-use crate::pipeline::decide::Failed;
+use crate::egress::Verdict;
+use crate::pipeline::decide::{Failed, verdict};
 use crate::pipeline::hold::{Hold, is_silent};
 
 /// How long the chunk with the terminal event waits for the outcome, which comes right behind it. Clients close the
@@ -194,6 +195,20 @@ impl End {
             reasoning_refused: outcome.is_some_and(|o| o.reasoning_refused),
             retry_after: failure.retry_after_seconds,
         }
+    }
+}
+
+/// What the answer to a question that is no call says of its egress and target: its outcome, or that transport-svc gave
+/// none.
+pub(crate) fn judged(answer: Result<Option<&Outcome>, &Failure>) -> (Verdict, Option<Failure>) {
+    let end = match answer {
+        Ok(Some(outcome)) => End::from_outcome(outcome.clone()),
+        Ok(None) => End::broken(broke_off("gave no outcome")),
+        Err(failure) => End::not_begun(failure.clone()),
+    };
+    match &end.failure {
+        None => (Verdict::Works, None),
+        Some(failure) => (verdict(&end.failed(failure)), Some(failure.clone())),
     }
 }
 

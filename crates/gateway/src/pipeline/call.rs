@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::{Failure, Reason, Usage, service};
 use http::{Extensions, HeaderMap};
-use proto::auth::v1::{BindRequest, BindResponse, Bound, Wanted};
+use proto::auth::v1::{BindRequest, BindResponse, Bound, UsageProbe, Wanted};
 use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::{ResolveRequest, Route};
 use proto::transport::v1::{Chunk, Outcome, RespondRequest, SealedCredential};
@@ -23,6 +23,7 @@ use crate::pipeline::hold::Terminal;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::tracer::Tracer;
 use crate::records::{Face, Record};
+use crate::room::{Held, Place};
 
 /// A bound credential, for one attempt.
 pub(crate) struct Binding {
@@ -32,6 +33,8 @@ pub(crate) struct Binding {
     pub(crate) sealed: SealedCredential,
     /// True if another credential of this route is eligible too.
     pub(crate) others: bool,
+    /// To be asked before its requests go where they must: nobody has yet.
+    pub(crate) workspace: Option<UsageProbe>,
 }
 
 /// How a call has ended, for its face.
@@ -79,6 +82,10 @@ pub(crate) struct Call {
     holds: Option<Arc<Verified>>,
     /// Its place among the calls of its key, until it ends.
     permit: Option<Permit>,
+    /// Its place among all calls under way, until it ends.
+    place: Option<Place>,
+    /// What is held of its request, until nothing will be sent again.
+    held: Option<Held>,
     started_at_ms: i64,
     usage: Option<Usage>,
     ended: bool,
@@ -108,6 +115,8 @@ impl Call {
             caller: None,
             holds: None,
             permit: None,
+            place: None,
+            held: extensions.get::<Held>().cloned(),
             started_at_ms: core.clock.now_ms(),
             usage: None,
             ended: false,
@@ -131,17 +140,32 @@ impl Call {
             self.tracer.began(asked.began);
             self.tracer.asked(asked);
         }
-        self.caller = Some(identified.result?);
+        let caller = self.caller.insert(identified.result?);
+        let key = caller.key_id.clone();
+        self.place = Some(self.core.room.enter(key.as_deref())?);
         self.holds = identified.holds;
         if let Some(verified) = &self.holds {
             self.permit = self.core.limits.enter(&verified.key, self.core.clock.now_ms() as f64 / 1e3)?;
         }
-        Ok(())
+        self.held.as_ref().map_or(Ok(()), |held| held.begin(key.as_deref()))
     }
 
-    /// Gives its place among the calls of its key to the next one.
+    /// Id of the key that it is made with, where it is known who calls; the operator has none.
+    pub(crate) fn key_id(&self) -> Option<&str> {
+        self.caller.as_ref().and_then(|caller| caller.key_id.as_deref())
+    }
+
+    /// Gives its place to the next one, among the calls of its key and among all.
     pub(crate) fn leave(&mut self) {
         self.permit = None;
+        self.place = None;
+    }
+
+    /// Nothing of its request will be sent again.
+    pub(crate) fn forget_request(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.give_back();
+        }
     }
 
     /// Finds out whether the caller may still call, where reading the request took long.
@@ -344,7 +368,7 @@ pub(crate) fn binding(answer: BindResponse) -> Result<Binding, Failure> {
     match (answer.bound, answer.sealed) {
         (Some(bound), Some(sealed)) => {
             let others = answer.candidates.iter().any(|c| c.eligible && c.credential != bound.credential);
-            Ok(Binding { bound, sealed, others })
+            Ok(Binding { bound, sealed, others, workspace: answer.workspace })
         }
         _ => Err(unbound(answer.failure.as_ref())),
     }

@@ -22,20 +22,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use futures_util::Stream;
+use proto::auth::v1::UsageProbe;
 use proto::common::v1::{Header, QuotaWindow};
 use proto::router::v1::Route;
 use proto::transport::v1::Outcome;
 use tracing::Span;
 
 pub(crate) use ask::{Ask, Words};
-pub(crate) use call::{Call, Ended, binding, unbound, wanted};
+pub(crate) use attempt::judged;
+pub(crate) use call::{Binding, Call, Ended, binding, unbound, wanted};
 pub(crate) use hold::{Terminal, is_silent};
 
 use crate::pipeline::attempt::{Attempt, Begun, End, Message};
-use crate::pipeline::call::Binding;
 use crate::pipeline::decide::NextStep;
 use crate::pipeline::plan::{Plan, Refusal, Way};
 use crate::pipeline::way::Leave;
+use crate::room::Held;
+use crate::workspaces;
 
 /// How long the next bind waits for auth-svc to have heard of the last failure.
 const REPORT_WAIT: Duration = Duration::from_millis(300);
@@ -69,7 +72,19 @@ pub(crate) enum CallEvent {
 /// The events of one call.
 pub(crate) struct CallStream {
     span: Span,
+    /// What its reader keeps of it, and the key that it is kept for.
+    kept: Held,
+    key: Option<String>,
     events: Pin<Box<dyn Stream<Item = CallEvent> + Send>>,
+}
+
+impl CallStream {
+    /// The reader keeps what comes, until this stream is dropped: it is counted, and the call ends with SHED where there
+    /// is no room for more.
+    pub(crate) fn keep(&self) {
+        // Nothing is announced, so that this cannot fail.
+        drop(self.kept.begin(self.key.as_deref()));
+    }
 }
 
 impl Stream for CallStream {
@@ -84,7 +99,9 @@ impl Stream for CallStream {
 
 /// Runs a call whose caller is known.
 pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
-    let span = call.span.clone();
+    let (span, kept) = (call.span.clone(), call.core.room.held());
+    let keeping = kept.clone();
+    let key = call.key_id().map(str::to_owned);
     let events = async_stream::stream! {
         let mut plan = match call.resolve(&ask).await {
             Ok(plan) => plan,
@@ -101,6 +118,9 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                 return;
             }
         };
+        // A long answer does not hold what was asked.
+        drop(ask);
+        call.forget_request();
         let Some((mut attempt, binding)) = won else {
             let (failure, refusal) = plan.verdict();
             for event in call.give_up(failure, refusal) {
@@ -123,6 +143,10 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
                     return;
                 }
             };
+            if let Err(full) = keeping.grow(chunk.data.len()) {
+                yield call.settle(End::broken(full), &plan, &binding);
+                return;
+            }
             call.read(&chunk);
             let data = chunk.data;
             if call.terminal.is_some() {
@@ -139,7 +163,7 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
             yield CallEvent::Bytes(data);
         }
     };
-    CallStream { span, events: Box::pin(events) }
+    CallStream { span, kept, key, events: Box::pin(events) }
 }
 
 /// The call was cut short by the end of this process, after the time that calls get to finish.
@@ -163,7 +187,7 @@ impl Call {
     async fn try_all(&mut self, plan: &mut Plan, ask: &Ask) -> Option<(Attempt, Binding)> {
         let core = Arc::clone(&self.core);
         while let Some(route) = plan.route().cloned() {
-            let mut binding = match self.bind(plan, &route, &ask.session).await {
+            let mut binding = match self.bind_where_it_must_go(plan, &route, &ask.session).await {
                 Ok(binding) => binding,
                 Err(failure) => {
                     plan.not_bound(failure);
@@ -189,6 +213,15 @@ impl Call {
             self.lost(plan, &binding, (leave, &egress.name), begun.0, begun.1).await;
         }
         None
+    }
+
+    /// A credential for `route`, sealed for where requests of its account must go. Who does not know that yet asks first.
+    async fn bind_where_it_must_go(&mut self, plan: &Plan, route: &Route, session: &str) -> Result<Binding, Failure> {
+        let binding = self.bind(plan, route, session).await?;
+        let Some(question) = binding.workspace.clone() else { return Ok(binding) };
+        let question = UsageProbe { provider_egress: route.egress.clone(), ..question };
+        let found = workspaces::discover(&self.core, question, self.budget).await;
+        if found { self.bind(plan, route, session).await } else { Ok(binding) }
     }
 
     /// An attempt failed before anything went to the caller.

@@ -7,6 +7,8 @@
 mod flush;
 mod probes;
 
+pub(crate) use probes::leave_by;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

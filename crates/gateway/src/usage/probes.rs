@@ -8,13 +8,17 @@ use domain::{Failure, Reason, service};
 use futures_util::{StreamExt, stream};
 use proto::auth::v1::{Bound, CredentialUsage, ReportUsageRequest, UsageProbe};
 use proto::router::v1::Route;
-use proto::transport::v1::{FetchUsageRequest, FetchUsageResponse};
+use proto::transport::v1::{FetchUsageRequest, FetchUsageResponse, Outcome};
 use service_kit::failure_to_proto;
 use tracing::Instrument;
 
+use crate::bound::no_egress;
 use crate::core::Core;
-use crate::egress::{Wish, would_choose};
+use crate::egress::{Pass, Wish, best_allowed, would_choose};
+use crate::links::Egress;
+use crate::pipeline::judged;
 use crate::usage::OLD_PEER_PAUSE;
+use crate::workspaces::ask_again;
 
 /// Soonest time to ask again, whatever auth-svc says.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -48,8 +52,11 @@ async fn ask_for_ever(core: &Core) {
                 }
                 failures = 0;
                 pause = until_next(due.next_in_seconds);
+                let workspaces = due.workspaces;
                 let due = due.probes.into_iter().take(MAX_PROBES);
                 stream::iter(due).for_each_concurrent(AT_ONCE, |probe| make(core, probe)).await;
+                let due = workspaces.into_iter().take(MAX_PROBES);
+                stream::iter(due).for_each_concurrent(AT_ONCE, |question| ask_again(core, question)).await;
             }
             Ok(None) => {
                 if !std::mem::replace(&mut old, true) {
@@ -86,11 +93,8 @@ async fn make(core: &Core, probe: UsageProbe) {
 }
 
 async fn made(core: &Core, probe: UsageProbe) {
-    let UsageProbe { credential_id, credential, target, call_id, sealed } = probe;
-    let fetched = match core.links.egress(way_out(core, &target)) {
-        Some(egress) => egress.fetch_usage(FetchUsageRequest { call_id, target, credential: sealed }).await.result,
-        None => Err(Failure::new(Reason::Internal, service::GATEWAY, "no egress is configured")),
-    };
+    let fetched = fetch(core, &probe).await;
+    let UsageProbe { credential_id, credential, .. } = probe;
     let usage = seen(credential_id, fetched, core.clock.now_s());
     if let Some(failure) = &usage.failure {
         let span = tracing::Span::current();
@@ -102,11 +106,41 @@ async fn made(core: &Core, probe: UsageProbe) {
     report(core, usage, &credential).await;
 }
 
-/// The first egress that calls to the target may use now, else the first one.
-fn way_out(core: &Core, target: &str) -> usize {
-    let route = Route { target: target.to_owned(), ..Route::default() };
-    let wish = Wish { route: &route, bound: &Bound::default(), session: "", excluded: &[] };
-    would_choose(&core.health, core.links.known(), wish).unwrap_or_default()
+async fn fetch(core: &Core, probe: &UsageProbe) -> Result<FetchUsageResponse, Failure> {
+    let leave = leave_by(core, probe)?;
+    let UsageProbe { target, call_id, sealed, .. } = probe.clone();
+    let answer = leave.egress.fetch_usage(FetchUsageRequest { call_id, target, credential: sealed }).await.result;
+    leave.settle(answer.as_ref().map(|answer| answer.outcome.as_ref()));
+    answer
+}
+
+/// The egress of a request to an account's endpoints, which tells of its health as a call does.
+pub(crate) struct Leave<'a> {
+    /// It.
+    pub(crate) egress: &'a Egress,
+    pass: Pass,
+}
+
+impl Leave<'_> {
+    /// What came of the request.
+    pub(crate) fn settle(self, answer: Result<Option<&Outcome>, &Failure>) {
+        let (verdict, failure) = judged(answer);
+        self.pass.settle(verdict, failure.as_ref());
+    }
+}
+
+/// The egress that a call of this credential to the target would leave by now; where none is tried for now, the best that
+/// the rules allow.
+pub(crate) fn leave_by<'a>(core: &'a Core, probe: &UsageProbe) -> Result<Leave<'a>, Failure> {
+    let (target, egress) = (probe.target.clone(), probe.provider_egress.clone());
+    let route = Route { model: target.clone(), target, egress, ..Route::default() };
+    let (credential, egress) = (probe.credential.clone(), probe.egress.clone());
+    let bound = Bound { credential, egress, ..Bound::default() };
+    let wish = Wish { route: &route, bound: &bound, session: "", excluded: &[] };
+    let known = core.links.known();
+    let index = would_choose(&core.health, known, wish).or_else(|_| best_allowed(known, wish))?;
+    let egress = core.links.egress(index).ok_or_else(no_egress)?;
+    Ok(Leave { egress, pass: core.health.look(&egress.name, &route.target) })
 }
 
 /// What a request brought, for auth-svc.
@@ -144,8 +178,6 @@ async fn report(core: &Core, usage: CredentialUsage, credential: &str) {
 
 #[cfg(test)]
 mod tests {
-    use proto::transport::v1::Outcome;
-
     use super::*;
 
     #[test]

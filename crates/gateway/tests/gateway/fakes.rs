@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use domain::{Candidate, CandidateReason, Failure, Reason, service};
 use futures_util::Stream;
@@ -11,7 +12,7 @@ use proto::auth::v1::binding_service_server::BindingService;
 use proto::auth::v1::{
     BindRequest, BindResponse, Bound, CheckBindingRequest, CheckBindingResponse, ClaimProbesRequest,
     ClaimProbesResponse, ReportOutcomeRequest, ReportOutcomeResponse, ReportUsageRequest, ReportUsageResponse,
-    VerifyKeyRequest, VerifyKeyResponse, Wanted,
+    ReportWorkspaceRequest, ReportWorkspaceResponse, UsageProbe, VerifyKeyRequest, VerifyKeyResponse, Wanted,
 };
 use proto::common::v1::{EgressRule, QuotaWindow};
 use proto::router::v1::router_service_server::RouterService;
@@ -22,8 +23,9 @@ use proto::router::v1::{
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::transport_service_server::TransportService;
 use proto::transport::v1::{
-    FetchModelsRequest, FetchModelsResponse, FetchUsageRequest, FetchUsageResponse, Head, ProbeRequest, ProbeResponse,
-    RespondRequest, RespondResponse, SealedCredential,
+    DiscoverWorkspaceRequest, DiscoverWorkspaceResponse, FetchModelsRequest, FetchModelsResponse, FetchUsageRequest,
+    FetchUsageResponse, Head, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse, SealedCredential,
+    Workspace,
 };
 use service_kit::{candidate_to_proto, failure_to_proto, status_from_failure};
 use tonic::{Request, Response, Status};
@@ -146,6 +148,10 @@ pub(crate) struct FakeAuth {
     /// Usage requests that are due: one answer each; without one, none are.
     pub(crate) due: Mutex<VecDeque<ClaimProbesResponse>>,
     pub(crate) claims: AtomicUsize,
+    /// True while nobody has said where requests must go: then each bind asks.
+    pub(crate) unknown_workspace: AtomicBool,
+    /// What was said of that.
+    pub(crate) workspaces: Mutex<Vec<ReportWorkspaceRequest>>,
     /// The rule of every credential.
     pub(crate) egress: Mutex<Option<EgressRule>>,
     /// True for an auth-svc that does not know of usage.
@@ -208,7 +214,15 @@ impl BindingService for FakeAuth {
         let failure = bound.is_none().then(|| refused.unwrap_or_else(not_bound).candidates(candidates.clone()));
         let failure = failure.as_ref().map(failure_to_proto);
         let candidates = candidates.iter().map(candidate_to_proto).collect();
-        Ok(Response::new(BindResponse { bound, failure, candidates, sealed }))
+        let question = |bound: &Bound| UsageProbe {
+            credential_id: bound.credential_id.clone(),
+            credential: bound.credential.clone(),
+            target: "chatgpt-codex".into(),
+            egress: bound.egress.clone(),
+            ..UsageProbe::default()
+        };
+        let workspace = bound.as_ref().filter(|_| self.unknown_workspace.load(Ordering::SeqCst)).map(question);
+        Ok(Response::new(BindResponse { bound, failure, candidates, sealed, workspace }))
     }
 
     async fn check_binding(
@@ -245,6 +259,15 @@ impl BindingService for FakeAuth {
             return Err(Status::unavailable("not now"));
         }
         Ok(Response::new(ReportUsageResponse {}))
+    }
+
+    async fn report_workspace(
+        &self,
+        request: Request<ReportWorkspaceRequest>,
+    ) -> Result<Response<ReportWorkspaceResponse>, Status> {
+        self.workspaces.lock().unwrap().push(request.into_inner());
+        self.unknown_workspace.store(false, Ordering::SeqCst);
+        Ok(Response::new(ReportWorkspaceResponse {}))
     }
 
     async fn claim_probes(&self, _: Request<ClaimProbesRequest>) -> Result<Response<ClaimProbesResponse>, Status> {
@@ -298,6 +321,10 @@ pub(crate) struct FakeTransport {
     pub(crate) listings: Mutex<Vec<FetchModelsRequest>>,
     /// Their answers; without one, that of an earlier version.
     pub(crate) models: Mutex<VecDeque<FetchModelsResponse>>,
+    /// Questions for workspaces.
+    pub(crate) discoveries: AtomicUsize,
+    /// Their answer comes after this time.
+    pub(crate) discovers_in: Mutex<Duration>,
 }
 
 struct NoteDrop(Arc<AtomicBool>, bool);
@@ -371,6 +398,17 @@ impl TransportService for FakeTransport {
         self.listings.lock().unwrap().push(request.into_inner());
         let next = self.models.lock().unwrap().pop_front();
         next.map(Response::new).ok_or_else(|| Status::unimplemented("an earlier version"))
+    }
+
+    async fn discover_workspace(
+        &self,
+        _: Request<DiscoverWorkspaceRequest>,
+    ) -> Result<Response<DiscoverWorkspaceResponse>, Status> {
+        self.discoveries.fetch_add(1, Ordering::SeqCst);
+        let wait = *self.discovers_in.lock().unwrap();
+        tokio::time::sleep(wait).await;
+        let workspace = Workspace { origin: None, routing_override: Some("us".into()) };
+        Ok(Response::new(DiscoverWorkspaceResponse { outcome: Some(success()), workspace: Some(workspace) }))
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

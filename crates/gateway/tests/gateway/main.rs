@@ -14,4 +14,5 @@ mod script;
 mod status;
 mod streams;
 mod usage;
+mod workspaces;
 mod world;

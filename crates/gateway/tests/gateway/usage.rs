@@ -110,6 +110,8 @@ fn due(label: &str) -> UsageProbe {
         target: "chatgpt-codex".into(),
         call_id: format!("probe-{label}"),
         sealed: Some(SealedCredential { credential_id: format!("id-{label}"), ..SealedCredential::default() }),
+        egress: None,
+        provider_egress: None,
     }
 }
 
@@ -132,7 +134,7 @@ async fn usage_requests_that_are_due_are_made_and_reported_at_once() {
         .due
         .lock()
         .unwrap()
-        .extend(["a", "b"].map(|label| ClaimProbesResponse { probes: vec![due(label)], next_in_seconds: 0.0 }));
+        .extend(["a", "b"].map(|label| ClaimProbesResponse { probes: vec![due(label)], ..Default::default() }));
     eventually(|| world.auth.usage.lock().unwrap().len() >= 2).await;
     let asked = world.transport.asked.lock().unwrap().clone();
     let told: Vec<_> = asked.iter().map(|a| (a.call_id.as_str(), a.target.as_str())).collect();

@@ -97,7 +97,7 @@ impl World {
         let bound = Bound::bind(&ListenAddress::Tcp(([127, 0, 0, 1], 0).into())).await.unwrap();
         let url = format!("http://{}", bound.address().unwrap());
         let app = gateway.mounted().listenable().await.unwrap();
-        let options = ServeOptions { drain: Duration::from_secs(1), tls: None };
+        let options = ServeOptions { drain: Duration::from_secs(1), ..ServeOptions::default() };
         TaskTracker::new().spawn(serve(app, bound, options, shutdown.clone()));
         Self { router, auth, transport: Arc::clone(&transports[0]), transports, gateway, url, shutdown }
     }

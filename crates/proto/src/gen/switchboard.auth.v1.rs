@@ -416,6 +416,10 @@ pub struct BindResponse {
     /// The sealed credential, with `bound`.
     #[prost(message, optional, tag = "4")]
     pub sealed: ::core::option::Option<super::super::transport::v1::SealedCredential>,
+    /// With `bound`: nobody knows yet where requests of its account must go. Whoever has the time asks
+    /// (transport.v1 DiscoverWorkspace), reports with ReportWorkspace, and binds again.
+    #[prost(message, optional, tag = "5")]
+    pub workspace: ::core::option::Option<UsageProbe>,
 }
 /// A bound credential.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -445,6 +449,9 @@ pub struct CheckBindingRequest {
     /// What for.
     #[prost(message, optional, tag = "1")]
     pub wanted: ::core::option::Option<Wanted>,
+    /// Ids of credentials that no egress may make the call with.
+    #[prost(string, repeated, tag = "2")]
+    pub exclude: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Its answer.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -556,8 +563,11 @@ pub struct ClaimProbesResponse {
     /// Seconds after which asking again is worth it.
     #[prost(double, tag = "2")]
     pub next_in_seconds: f64,
+    /// Accounts of which it is to be found out where their requests must go: reported with ReportWorkspace.
+    #[prost(message, repeated, tag = "3")]
+    pub workspaces: ::prost::alloc::vec::Vec<UsageProbe>,
 }
-/// One usage request.
+/// One request to an account's endpoints.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UsageProbe {
     /// Id of the credential.
@@ -575,7 +585,29 @@ pub struct UsageProbe {
     /// The credential, sealed for the target's account endpoints (backend URL).
     #[prost(message, optional, tag = "5")]
     pub sealed: ::core::option::Option<super::super::transport::v1::SealedCredential>,
+    /// Egresses that may make it, as the credential's own rule has it; absent allows all.
+    #[prost(message, optional, tag = "6")]
+    pub egress: ::core::option::Option<super::super::common::v1::EgressRule>,
+    /// The same, as the rule of its provider has it.
+    #[prost(message, optional, tag = "7")]
+    pub provider_egress: ::core::option::Option<super::super::common::v1::EgressRule>,
 }
+/// What was found out about an account.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ReportWorkspaceRequest {
+    /// Id of the credential that was asked with.
+    #[prost(string, tag = "1")]
+    pub credential_id: ::prost::alloc::string::String,
+    /// Where requests must go; absent where nothing was found out.
+    #[prost(message, optional, tag = "2")]
+    pub workspace: ::core::option::Option<super::super::transport::v1::Workspace>,
+    /// Why nothing was.
+    #[prost(message, optional, tag = "3")]
+    pub failure: ::core::option::Option<super::super::common::v1::Failure>,
+}
+/// Taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportWorkspaceResponse {}
 /// A key to be verified.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyKeyRequest {
@@ -852,6 +884,37 @@ pub mod binding_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// What was found out about where an account's requests must go: a request that BindResponse or ClaimProbesResponse has
+        /// handed out (transport.v1 DiscoverWorkspace).
+        pub async fn report_workspace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReportWorkspaceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportWorkspaceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/switchboard.auth.v1.BindingService/ReportWorkspace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "switchboard.auth.v1.BindingService",
+                        "ReportWorkspace",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Whose agent key is this? Errors: AGENT_KEY_INVALID.
         pub async fn verify_key(
             &mut self,
@@ -932,6 +995,15 @@ pub mod binding_service_server {
             request: tonic::Request<super::ClaimProbesRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ClaimProbesResponse>,
+            tonic::Status,
+        >;
+        /// What was found out about where an account's requests must go: a request that BindResponse or ClaimProbesResponse has
+        /// handed out (transport.v1 DiscoverWorkspace).
+        async fn report_workspace(
+            &self,
+            request: tonic::Request<super::ReportWorkspaceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReportWorkspaceResponse>,
             tonic::Status,
         >;
         /// Whose agent key is this? Errors: AGENT_KEY_INVALID.
@@ -1244,6 +1316,52 @@ pub mod binding_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/switchboard.auth.v1.BindingService/ReportWorkspace" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReportWorkspaceSvc<T: BindingService>(pub Arc<T>);
+                    impl<
+                        T: BindingService,
+                    > tonic::server::UnaryService<super::ReportWorkspaceRequest>
+                    for ReportWorkspaceSvc<T> {
+                        type Response = super::ReportWorkspaceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReportWorkspaceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as BindingService>::report_workspace(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReportWorkspaceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/switchboard.auth.v1.BindingService/VerifyKey" => {
                     #[allow(non_camel_case_types)]
                     struct VerifyKeySvc<T: BindingService>(pub Arc<T>);
@@ -1430,6 +1548,28 @@ pub struct Credential {
     /// Unix seconds at which its ownership was handed back by an export.
     #[prost(double, optional, tag = "23")]
     pub exported_at: ::core::option::Option<f64>,
+    /// Egresses that may make requests with it; absent allows all.
+    #[prost(message, optional, tag = "24")]
+    pub egress: ::core::option::Option<super::super::common::v1::EgressRule>,
+    /// Where requests of its account must go; absent for what has no such, and while nobody has asked.
+    #[prost(message, optional, tag = "25")]
+    pub workspace: ::core::option::Option<AccountWorkspace>,
+}
+/// Where requests of an account must go, as the provider has told.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AccountWorkspace {
+    /// Origin that it names; absent: none in particular.
+    #[prost(string, optional, tag = "1")]
+    pub origin: ::core::option::Option<::prost::alloc::string::String>,
+    /// Its account routing override; absent: none.
+    #[prost(string, optional, tag = "2")]
+    pub routing_override: ::core::option::Option<::prost::alloc::string::String>,
+    /// Unix seconds at which it was last told; absent: never.
+    #[prost(double, optional, tag = "3")]
+    pub observed_at: ::core::option::Option<f64>,
+    /// Why it could not be asked since, or why what it says is not followed.
+    #[prost(string, optional, tag = "4")]
+    pub problem: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// The files to import, as bytes: the client may stand on another machine.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1614,6 +1754,26 @@ pub struct OrderCredentialsRequest {
 /// In force.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OrderCredentialsResponse {}
+/// The new rule.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetCredentialEgressRequest {
+    /// Label or id.
+    #[prost(string, tag = "1")]
+    pub credential: ::prost::alloc::string::String,
+    /// Names or labels of egresses; absent or empty allows all again.
+    #[prost(message, optional, tag = "2")]
+    pub egress: ::core::option::Option<super::super::common::v1::EgressRule>,
+}
+/// In force.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SetCredentialEgressResponse {
+    /// The credential afterwards.
+    #[prost(message, optional, tag = "1")]
+    pub credential: ::core::option::Option<Credential>,
+    /// What the operator should know, e.g. that its refreshes leave by another address all the same.
+    #[prost(string, repeated, tag = "2")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 /// Generated client implementations.
 pub mod credential_service_client {
     #![allow(
@@ -1918,6 +2078,36 @@ pub mod credential_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Says which egresses may make requests with a credential: calls, usage, models, and its login and refreshes too.
+        pub async fn set_credential_egress(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetCredentialEgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCredentialEgressResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/switchboard.auth.v1.CredentialService/SetCredentialEgress",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "switchboard.auth.v1.CredentialService",
+                        "SetCredentialEgress",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1988,6 +2178,14 @@ pub mod credential_service_server {
             request: tonic::Request<super::OrderCredentialsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::OrderCredentialsResponse>,
+            tonic::Status,
+        >;
+        /// Says which egresses may make requests with a credential: calls, usage, models, and its login and refreshes too.
+        async fn set_credential_egress(
+            &self,
+            request: tonic::Request<super::SetCredentialEgressRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetCredentialEgressResponse>,
             tonic::Status,
         >;
     }
@@ -2388,6 +2586,55 @@ pub mod credential_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OrderCredentialsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/switchboard.auth.v1.CredentialService/SetCredentialEgress" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetCredentialEgressSvc<T: CredentialService>(pub Arc<T>);
+                    impl<
+                        T: CredentialService,
+                    > tonic::server::UnaryService<super::SetCredentialEgressRequest>
+                    for SetCredentialEgressSvc<T> {
+                        type Response = super::SetCredentialEgressResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SetCredentialEgressRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as CredentialService>::set_credential_egress(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetCredentialEgressSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3112,6 +3359,10 @@ pub struct StartLoginRequest {
     /// How.
     #[prost(enumeration = "LoginMethod", tag = "3")]
     pub method: i32,
+    /// Name or label of the egress by which the login leaves, and which the credential requires from then on. By default
+    /// the credential that has the label keeps its own rule.
+    #[prost(string, optional, tag = "4")]
+    pub egress: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// Where the person has to go.
 #[derive(Clone, PartialEq, ::prost::Message)]

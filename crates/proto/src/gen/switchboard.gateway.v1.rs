@@ -308,6 +308,12 @@ pub struct EgressStatus {
     /// Failures in a row.
     #[prost(int32, tag = "8")]
     pub failures: i32,
+    /// What came of the last request that tells: "ok" or a reason; absent where there was none yet.
+    #[prost(string, optional, tag = "9")]
+    pub last_outcome: ::core::option::Option<::prost::alloc::string::String>,
+    /// Unix seconds at which that was.
+    #[prost(double, optional, tag = "10")]
+    pub last_at: ::core::option::Option<f64>,
 }
 /// A subscription provider.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

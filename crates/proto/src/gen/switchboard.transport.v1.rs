@@ -306,6 +306,39 @@ pub struct UpstreamModel {
     #[prost(string, repeated, tag = "5")]
     pub input: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// A question about where an account's requests must go.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiscoverWorkspaceRequest {
+    /// Id that the seal names.
+    #[prost(string, tag = "1")]
+    pub call_id: ::prost::alloc::string::String,
+    /// Target id.
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    /// The credential, sealed for the target's account endpoints.
+    #[prost(message, optional, tag = "3")]
+    pub credential: ::core::option::Option<SealedCredential>,
+}
+/// Its answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DiscoverWorkspaceResponse {
+    /// How the request ended; a failure has the very reason a call would get.
+    #[prost(message, optional, tag = "1")]
+    pub outcome: ::core::option::Option<Outcome>,
+    /// What it says of the credential's account; absent where it failed.
+    #[prost(message, optional, tag = "2")]
+    pub workspace: ::core::option::Option<Workspace>,
+}
+/// Where requests of an account must go.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Workspace {
+    /// Origin that takes the place of the target's own; absent: none in particular. As it was told, checked by nobody yet.
+    #[prost(string, optional, tag = "1")]
+    pub origin: ::core::option::Option<::prost::alloc::string::String>,
+    /// Value of the account's routing override; absent: none.
+    #[prost(string, optional, tag = "2")]
+    pub routing_override: ::core::option::Option<::prost::alloc::string::String>,
+}
 /// Which resource below the target's base URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -622,6 +655,37 @@ pub mod transport_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Where requests of the credential's account must go: GET {backend_url}/wham/accounts/check. Errors: UNSUPPORTED where
+        /// the target has no account endpoints.
+        pub async fn discover_workspace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiscoverWorkspaceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscoverWorkspaceResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/switchboard.transport.v1.TransportService/DiscoverWorkspace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "switchboard.transport.v1.TransportService",
+                        "DiscoverWorkspace",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -670,6 +734,15 @@ pub mod transport_service_server {
             request: tonic::Request<super::FetchModelsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::FetchModelsResponse>,
+            tonic::Status,
+        >;
+        /// Where requests of the credential's account must go: GET {backend_url}/wham/accounts/check. Errors: UNSUPPORTED where
+        /// the target has no account endpoints.
+        async fn discover_workspace(
+            &self,
+            request: tonic::Request<super::DiscoverWorkspaceRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscoverWorkspaceResponse>,
             tonic::Status,
         >;
     }
@@ -915,6 +988,52 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchModelsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/switchboard.transport.v1.TransportService/DiscoverWorkspace" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiscoverWorkspaceSvc<T: TransportService>(pub Arc<T>);
+                    impl<
+                        T: TransportService,
+                    > tonic::server::UnaryService<super::DiscoverWorkspaceRequest>
+                    for DiscoverWorkspaceSvc<T> {
+                        type Response = super::DiscoverWorkspaceResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiscoverWorkspaceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TransportService>::discover_workspace(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiscoverWorkspaceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -107,6 +107,9 @@ pub(crate) enum LoginProvider {
         /// Sign in with a browser anywhere and paste the address at which it ends, instead of entering a code
         #[arg(long)]
         paste: bool,
+        /// Name or label of the egress by which the login leaves, and which the credential requires from then on
+        #[arg(long, value_name = "NAME")]
+        egress: Option<String>,
     },
     /// An API key of a platform account, read from standard input
     ApiKey {
@@ -165,4 +168,18 @@ pub(crate) enum CredentialsAction {
     },
     /// Encrypt every secret anew under a new database key; works while a server runs
     Rekey,
+    /// Say which egresses may make requests with a credential: its calls, login and refreshes, usage and models
+    Egress {
+        /// Label or id
+        credential: String,
+        /// Only egresses with one of these names or labels
+        #[arg(long, value_name = "NAME", num_args = 1.., required_unless_present_any = ["prefer", "none"])]
+        require: Vec<String>,
+        /// Those with one of these names or labels first, in this order
+        #[arg(long, value_name = "NAME", num_args = 1..)]
+        prefer: Vec<String>,
+        /// All egresses, as if nothing had been said
+        #[arg(long, conflicts_with_all = ["require", "prefer"])]
+        none: bool,
+    },
 }

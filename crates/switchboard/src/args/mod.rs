@@ -1,5 +1,6 @@
 //! The arguments of every command.
 
+mod certs;
 mod credentials;
 mod keys;
 mod maintenance;
@@ -8,6 +9,7 @@ mod time;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use service_kit::startup::Places;
 
+pub(crate) use certs::{CertsAction, CertsArgs, InitArgs, RenewArgs};
 pub(crate) use credentials::{CredentialsAction, CredentialsArgs, ImportArgs, ImportFrom, LoginArgs, LoginProvider};
 pub(crate) use credentials::{ExportArgs, ExportTo, LogoutArgs};
 pub(crate) use keys::{AuditAction, AuditArgs, CreateArgs, KeysAction, KeysArgs};
@@ -70,6 +72,8 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Take a backup in, here or on another host; works while a server runs
     Restore(RestoreArgs),
+    /// Certificates for services and operators on several hosts
+    Certs(CertsArgs),
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,4 @@
-//! `credentials list|show|refresh|remove|order|confirm|rekey`. Never prints a token: the service never sends one.
+//! `credentials list|show|refresh|remove|order|confirm|rekey|egress`. Never prints a token: the service never sends one.
 
 use domain::Reason;
 use domain::service::AUTH;
@@ -8,10 +8,11 @@ use proto::auth::v1::{
     ConfirmCredentialRequest, Credential, ListCredentialsRequest, ListCredentialsResponse, OrderCredentialsRequest,
     RefreshCredentialRequest, RekeyDatabaseRequest, Selection,
 };
+use proto::common::v1::EgressRule;
 use serde_json::{Value, json};
 use service_kit::{PeerChannel, failure_from_proto};
 
-use super::quota;
+use super::{egress, quota};
 use crate::args::{Cli, CredentialsAction, CredentialsArgs};
 use crate::control::Auth;
 use crate::output::{Failed, away, print_json, print_line, print_table_within, when};
@@ -65,6 +66,10 @@ async fn act(
             }
         }
         CredentialsAction::Rekey => rekey(cli, channel).await?,
+        CredentialsAction::Egress { credential, require, prefer, none: _ } => {
+            let rule = EgressRule { require: require.clone(), prefer: prefer.clone() };
+            super::egress::set(cli, client, credential, rule).await?;
+        }
     }
     Ok(())
 }
@@ -125,7 +130,7 @@ fn list(cli: &Cli, all: &ListCredentialsResponse) {
     let now = domain::Clock::system().now_s();
     let rows: Vec<_> = credentials.iter().map(|c| row(c, now)).collect();
     print_table_within(&COLUMNS, &rows, &["ACCOUNT"]);
-    for line in quota::lines(credentials, now) {
+    for line in quota::lines(credentials, now).into_iter().chain(egress::lines(credentials)) {
         print_line(&line);
     }
     // A sentence in a cell would make every line as long as itself.
@@ -232,6 +237,8 @@ fn show(cli: &Cli, c: &Credential) {
         ("unconfirmed", c.unconfirmed.to_string()),
         ("exported", time(c.exported_at)),
         ("quota heard", time(c.quota_observed_at)),
+        ("egress", egress::told(c.egress.as_ref())),
+        ("workspace", egress::workspace(c, now)),
     ] {
         print_line(&format!("{name:<12} {value}"));
     }
@@ -246,7 +253,8 @@ fn as_json(c: &Credential) -> Value {
         "lastRefresh": c.last_refresh, "version": c.version, "source": c.source, "restUntil": c.rest_until,
         "borrowed": c.borrowed, "quota": quota::as_json(c), "quotaObservedAt": c.quota_observed_at,
         "nextRefresh": c.next_refresh, "refreshFailingSince": c.refresh_failing_since,
-        "refreshProblem": c.refresh_problem, "unconfirmed": c.unconfirmed, "exportedAt": c.exported_at })
+        "refreshProblem": c.refresh_problem, "unconfirmed": c.unconfirmed, "exportedAt": c.exported_at,
+        "egress": egress::as_json(c.egress.as_ref()), "workspace": egress::workspace_json(c) })
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ async fn demo(scratch: &Scratch, sim: &Sim, json: bool) -> Result<Vec<Value>, Fa
     let done = login(
         auth,
         None,
+        None,
         |started| {
             say(format!("login by device code: open {} and enter {}", started.verification_url, started.user_code));
         },
@@ -81,7 +82,7 @@ async fn demo(scratch: &Scratch, sim: &Sim, json: bool) -> Result<Vec<Value>, Fa
     let address = agents.address().map(|a| a.to_string()).unwrap_or_default();
     let front = services.front().await?;
     let shutdown = CancellationToken::new();
-    let options = ServeOptions { drain: Duration::from_secs(1), tls: None };
+    let options = ServeOptions { drain: Duration::from_secs(1), ..ServeOptions::default() };
     let serving = serve(front, agents, options, shutdown.clone());
     let calling = async {
         let called = calls(&services, &address, key.trim(), json).await;

@@ -5,21 +5,21 @@ use std::path::Path;
 use std::time::Duration;
 
 use domain::service::{AUTH, GATEWAY};
-use domain::{Failure, Reason};
+use domain::{Failure, Reason, timestamp};
 use proto::auth::v1::DiagnoseRequest;
 use proto::auth::v1::maintenance_service_client::MaintenanceServiceClient;
 use proto::gateway::v1::gateway_service_client::GatewayServiceClient;
-use proto::gateway::v1::{GetStatusRequest, GetStatusResponse, RouteStatus};
+use proto::gateway::v1::{EgressStatus, GetStatusRequest, GetStatusResponse, RouteStatus};
 use serde_json::json;
 use service_kit::{DataDir, DataDirError, Finding, Holder, PeerChannel, Severity, failure_from_proto};
 
 use crate::args::{Cli, DoctorArgs};
-use crate::commands::health;
+use crate::commands::{health, models};
 use crate::control::{Auth, connect, data_dir, places};
 use crate::output::{Failed, print_json, print_line};
 
 /// Longest wait for one answer: a status may have to refresh a token first.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failed> {
     let mut findings = vec![configuration(cli)?, directory(&data_dir(cli)?)];
@@ -37,9 +37,13 @@ pub(crate) async fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failed> {
     }
     // Without a server there is nobody who would bind: that has been said, and nothing is guessed.
     if let Ok(Some(gateway)) = gateway {
-        match status(gateway, args).await {
+        match status(gateway.clone(), args).await {
             Ok(status) => findings.extend(routes(&status)),
             Err(failed) => findings.push(of("routes", failed)),
+        }
+        match models::findings(gateway, args.agent.as_deref()).await {
+            Ok(found) => findings.extend(found),
+            Err(failed) => findings.push(of("models", failed)),
         }
     }
     findings.sort_by_key(|finding| finding.severity);
@@ -156,12 +160,34 @@ async fn status(gateway: PeerChannel, args: &DoctorArgs) -> Result<GetStatusResp
 
 /// Each route as a call would find it.
 fn routes(status: &GetStatusResponse) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = status.routes.iter().map(route).collect();
+    let mut findings: Vec<Finding> =
+        status.routes.iter().map(route).chain(status.egresses.iter().map(egress)).collect();
     if let Some(rejected) = status.config.as_ref().and_then(|config| config.rejected.as_ref()) {
         let message = format!("the changed configuration is not in force: {rejected}");
         findings.push(Finding::warning("routes", message).next("mend it: `switchboard config check`"));
     }
     findings
+}
+
+/// An egress as requests to one target have found it. What is shut for a while is a warning: whether calls fail for it,
+/// the routes say.
+fn egress(egress: &EgressStatus) -> Finding {
+    let to = if egress.target.is_empty() { String::new() } else { format!(" to target {}", egress.target) };
+    let subject = format!("egress {}{to}", egress.egress);
+    let last = match (&egress.last_outcome, egress.last_at) {
+        (Some(outcome), Some(at)) => format!("the last request came to {outcome} at {}", timestamp(at as i64)),
+        _ => "no request has told of it yet".to_owned(),
+    };
+    let Some(message) = &egress.message else {
+        return Finding::ok(subject, format!("circuit {}; {last}", egress.circuit));
+    };
+    let reason = egress.reason.as_deref().and_then(|name| name.parse::<Reason>().ok());
+    let finding = Finding::warning(subject, format!("circuit {}: {message}; {last}", egress.circuit))
+        .next("see what the reason says; it is tried again by itself, and calls leave by what else is allowed");
+    match reason {
+        Some(reason) => finding.reason(reason),
+        None => finding,
+    }
 }
 
 fn route(route: &RouteStatus) -> Finding {

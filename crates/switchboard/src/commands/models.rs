@@ -8,11 +8,12 @@ use proto::gateway::v1::{
     Catalogue, EgressStatus, GetStatusRequest, GetStatusResponse, ListModelsRequest, ListModelsResponse, RouteStatus,
 };
 use serde_json::{Value, json};
-use service_kit::{candidate_from_proto, failure_from_proto};
+use service_kit::{Finding, PeerChannel, candidate_from_proto, failure_from_proto};
 
 use crate::args::{Cli, ModelsAction, ModelsArgs};
+use crate::commands::doctor::PATIENCE;
 use crate::control::require;
-use crate::output::{Failed, print_json, print_line, print_table, when};
+use crate::output::{Failed, away, print_json, print_line, print_table, when};
 
 pub(crate) async fn run(cli: &Cli, args: &ModelsArgs) -> Result<(), Failed> {
     let mut client = GatewayServiceClient::new(require(cli, GATEWAY).await?);
@@ -45,7 +46,8 @@ fn list(cli: &Cli, answer: &ListModelsResponse) {
             .map(|m| json!({ "id": m.id, "name": m.name, "input": m.input, "contextWindow": m.context_window,
                 "maxOutputTokens": m.max_output_tokens, "local": m.local, "auth": m.auth, "reason": m.reason, "tags": m.tags }))
             .collect();
-        let upstream: Vec<_> = answer.catalogues.iter().map(catalogue_json).collect();
+        let now = domain::Clock::system().now_s();
+        let upstream: Vec<_> = answer.catalogues.iter().map(|catalogue| catalogue_json(catalogue, now)).collect();
         print_json(&json!({ "models": models, "upstream": upstream }));
         return;
     }
@@ -65,23 +67,59 @@ fn list(cli: &Cli, answer: &ListModelsResponse) {
         })
         .collect();
     print_table(&["MODEL", "INPUT", "CTX", "LOCAL", "AUTH", "TAGS"], &rows);
-    for catalogue in &answer.catalogues {
-        let Some(failure) = &catalogue.failure else { continue };
-        let age = catalogue
-            .fetched_at
-            .map_or_else(|| "there is none".to_owned(), |_| "the last good one is shown".to_owned());
-        print_line("");
-        print_line(&format!(
-            "the list of {} for credential {} could not be read, {age}: {}: {}",
-            catalogue.provider, catalogue.credential, failure.reason, failure.message
-        ));
+    let now = domain::Clock::system().now_s();
+    for (nth, catalogue) in answer.catalogues.iter().enumerate() {
+        if nth == 0 {
+            print_line("");
+        }
+        print_line(&format!("{}: {}", catalogue.provider, told(catalogue, now)));
+        if let Some(failure) = &catalogue.failure {
+            print_line(&format!("  next: {}", failure.next_step));
+        }
     }
 }
 
+/// Where an upstream's list came from and how old it is; why it cannot be read, if that is so.
+pub(crate) fn told(catalogue: &Catalogue, now_s: i64) -> String {
+    let Catalogue { credential, models, fetched_at, failure, .. } = catalogue;
+    let Some(failure) = failure else {
+        let read = fetched_at.map_or_else(|| "just now".to_owned(), |at| away(at, now_s));
+        return format!("{models} models listed by the upstream for credential {credential}, read {read}");
+    };
+    let shown = fetched_at.map_or_else(
+        || "so only the configured models are known".to_owned(),
+        |at| format!("so the list of {models} models read {} is used", away(at, now_s)),
+    );
+    format!(
+        "the upstream's list for credential {credential} cannot be read, {shown}: {}: {}",
+        failure.reason, failure.message
+    )
+}
+
+/// What upstreams list, for `doctor`: read now unless it was a moment ago. Calls do without such a list, so one that cannot
+/// be read is no more than a warning.
+pub(crate) async fn findings(gateway: PeerChannel, agent: Option<&str>) -> Result<Vec<Finding>, Failed> {
+    let mut request = tonic::Request::new(ListModelsRequest { agent: agent.unwrap_or_default().to_owned() });
+    request.set_timeout(PATIENCE);
+    let answer = GatewayServiceClient::new(gateway).list_models(request).await;
+    let answer = answer.map_err(|status| Failed::status(&status, GATEWAY))?.into_inner();
+    let now = domain::Clock::system().now_s();
+    let finding = |catalogue: &Catalogue| {
+        let (subject, told) = (format!("models of {}", catalogue.provider), told(catalogue, now));
+        let failure = catalogue.failure.as_ref().map(failure_from_proto);
+        failure.map_or_else(
+            || Finding::ok(&subject, &told),
+            |failure| Finding::warning(&subject, &told).next(failure.next_step).reason(failure.reason),
+        )
+    };
+    Ok(answer.catalogues.iter().map(finding).collect())
+}
+
 /// What an upstream lists, as far as it could be read.
-fn catalogue_json(catalogue: &Catalogue) -> Value {
+fn catalogue_json(catalogue: &Catalogue, now_s: i64) -> Value {
+    let age_s = catalogue.fetched_at.map(|at| (now_s - at.floor() as i64).max(0));
     json!({ "provider": catalogue.provider, "credential": catalogue.credential, "models": catalogue.models,
-        "fetchedAt": catalogue.fetched_at, "error": catalogue.failure.as_ref().map(failure_from_proto) })
+        "fetchedAt": catalogue.fetched_at, "ageSeconds": age_s, "error": catalogue.failure.as_ref().map(failure_from_proto) })
 }
 
 fn status_json(status: &GetStatusResponse) -> Value {
@@ -101,7 +139,8 @@ fn status_json(status: &GetStatusResponse) -> Value {
 
 fn egress_json(egress: &EgressStatus) -> Value {
     json!({ "egress": egress.egress, "labels": egress.labels, "target": egress.target, "circuit": egress.circuit,
-        "reason": egress.reason, "message": egress.message, "retryAt": egress.retry_at, "failures": egress.failures })
+        "reason": egress.reason, "message": egress.message, "retryAt": egress.retry_at, "failures": egress.failures,
+        "lastOutcome": egress.last_outcome, "lastAt": egress.last_at })
 }
 
 fn route_json(route: &RouteStatus) -> Value {
@@ -161,13 +200,22 @@ fn print_egresses(egresses: &[EgressStatus], now: i64) {
                 e.circuit.clone(),
                 or_dash(e.reason.as_deref().unwrap_or_default()),
                 e.retry_at.map_or_else(|| "-".to_owned(), |at| when(at, now)),
+                last(e, now),
             ]
         })
         .collect();
-    print_table(&["EGRESS", "LABELS", "TARGET", "CIRCUIT", "REASON", "NOT TRIED UNTIL"], &rows);
+    print_table(&["EGRESS", "LABELS", "TARGET", "CIRCUIT", "REASON", "NOT TRIED UNTIL", "LAST"], &rows);
     for egress in egresses.iter().filter(amiss) {
         let message = egress.message.as_deref().unwrap_or_default();
         print_line(&format!("egress {}: {message}", egress.egress));
+    }
+}
+
+/// What came of the last request.
+fn last(egress: &EgressStatus, now: i64) -> String {
+    match (&egress.last_outcome, egress.last_at) {
+        (Some(outcome), Some(at)) => format!("{outcome} {}", when(at, now)),
+        _ => "-".to_owned(),
     }
 }
 

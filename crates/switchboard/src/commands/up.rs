@@ -41,7 +41,7 @@ async fn up(cli: &Cli, args: &UpArgs, sim: Option<&Sim>) -> Result<(), Failed> {
     };
     if sim.is_some() {
         let auth = PeerChannel::in_process(AUTH, services.control().router());
-        login(auth, None, |_| (), |_| ()).await?;
+        login(auth, None, None, |_| (), |_| ()).await?;
     }
     let reloading = services.reload_on_hangup(shutdown.clone());
     startup::announce(&[("gateway", &listeners.agents), ("control", &listeners.control), ("admin", &listeners.admin)]);

@@ -134,6 +134,16 @@ pub fn retry_refused() {
     metrics::counter!(names::RETRIES_REFUSED).increment(1);
 }
 
+/// Something was refused with SHED; `what` is one of [`names::SHED_KINDS`].
+pub fn shed(what: &'static str) {
+    metrics::counter!(names::SHED, "what" => what).increment(1);
+}
+
+/// A connection was closed on its client, or never served; `why` is one of [`names::CLOSED_REASONS`].
+pub fn connection_closed(why: &'static str) {
+    metrics::counter!(names::CONNECTIONS_CLOSED, "why" => why).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

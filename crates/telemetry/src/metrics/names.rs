@@ -34,6 +34,25 @@ pub const CIRCUIT_OPENINGS: &str = "switchboard_egress_circuit_openings_total";
 /// Counter: attempts that were not made because the retry budget was spent.
 pub const RETRIES_REFUSED: &str = "switchboard_retries_refused_total";
 
+/// Counter: what was refused with SHED; label `what`: one of [`SHED_KINDS`].
+pub const SHED: &str = "switchboard_shed_total";
+/// The values of its label: all places, all bytes, a key's share of each, an egress' upstream requests, the writes that wait
+/// for the database.
+pub const SHED_KINDS: [&str; 6] = ["calls", "bytes", "key_calls", "key_bytes", "upstream", "writes"];
+/// Counter: connections that were closed on their client, or never served; label `why`: one of [`CLOSED_REASONS`].
+pub const CONNECTIONS_CLOSED: &str = "switchboard_connections_closed_total";
+/// The values of its label: no place, no word or no headers in time, no TLS in time or none that works, no request for too
+/// long, an answer that nobody takes, and what is no HTTP or an attack on it.
+pub const CLOSED_REASONS: [&str; 6] = ["full", "headers", "tls", "idle", "reader", "protocol"];
+/// Gauge: requests that are being answered over this process's listeners, but for the admin port.
+pub const OPEN_STREAMS: &str = "switchboard_open_streams";
+/// Gauge: connections that are open at them.
+pub const OPEN_CONNECTIONS: &str = "switchboard_open_connections";
+/// Gauge: tasks of this process that are alive.
+pub const TASKS: &str = "switchboard_tasks";
+/// Gauge: descriptors that this process has open.
+pub const OPEN_FDS: &str = "process_open_fds";
+
 /// Upper bounds of the histograms' buckets, in seconds.
 pub const BUCKETS: &[(&str, &[f64])] = &[(
     ANSWER_TO_COMMIT,
@@ -46,6 +65,8 @@ pub(super) fn describe_counted() {
     describe_counter!(REFRESHES, "Refreshes that ended, by outcome");
     describe_counter!(CIRCUIT_OPENINGS, "Times that a target was no longer tried through an egress");
     describe_counter!(RETRIES_REFUSED, "Attempts not made because the retry budget was spent");
+    describe_counter!(SHED, "Refused because there was no room for it");
+    describe_counter!(CONNECTIONS_CLOSED, "Connections closed on their client, or never served");
     describe_histogram!(ANSWER_TO_COMMIT, Unit::Seconds, "From the identity provider's answer to its commit");
 }
 
@@ -58,5 +79,9 @@ pub(super) fn describe_gauges() {
     describe_gauge!(REFRESH_FAILING, Unit::Seconds, "Since when refreshes fail; 0 while they do not");
     describe_gauge!(PENDING_WRITES, "Refreshed tokens that wait in memory for the database");
     describe_gauge!(EGRESS_CIRCUIT, "1 for the state that the circuit of egress and target is in");
+    describe_gauge!(OPEN_STREAMS, "Requests that are being answered over this process's listeners");
+    describe_gauge!(OPEN_CONNECTIONS, "Connections that are open at this process's listeners");
+    describe_gauge!(TASKS, "Tasks that are alive");
+    describe_gauge!(OPEN_FDS, "Descriptors that are open");
     describe_gauge!(QUOTA_USED, "Used part of a quota window; 1 is all of it");
 }

@@ -1,7 +1,7 @@
 //! System messages as `instructions`.
 //!
 //! The Codex backend reads the system prompt from `instructions`, and did not accept system messages inside `input` as a
-//! substitute; generic Responses clients send nothing else. Codex CLI's own requests are left as they are: since 0.169
+//! substitute; generic Responses clients send nothing else. Those that cannot become instructions become the developer's. Codex CLI's own requests are left as they are: since 0.169
 //! it sends its prompt as a developer message on purpose.
 
 use std::borrow::Cow;
@@ -57,6 +57,32 @@ pub(super) fn instructions(fields: &mut Fields<'_>) -> Result<(), Failure> {
     fields.set("input", rest.into());
     fields.set("instructions", text(&filled.join("\n\n"))?);
     Ok(())
+}
+
+/// Gives the system messages that are left in `input` to the developer: the backend takes none there, and today's models
+/// read a developer's in their stead.
+pub(super) fn developers(fields: &mut Fields<'_>) {
+    let Some(input) = fields.get("input").filter(|input| input.contains("\"system\"")) else { return };
+    let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(input) else { return };
+    let items: Vec<Cow<'_, str>> = items.iter().map(|item| developers_item(item.get())).collect();
+    let list = format!("[{}]", items.join(","));
+    fields.set("input", list.into());
+}
+
+/// An item, with another role if it is a system message.
+fn developers_item(item: &str) -> Cow<'_, str> {
+    let read = serde_json::from_str::<Item<'_>>(item).ok();
+    let is_message = |item: &Item<'_>| item.kind.as_deref().is_none_or(|kind| kind == "message");
+    if !read.is_some_and(|item| is_message(&item) && item.role.as_deref() == Some("system")) {
+        return item.into();
+    }
+    Fields::parse(item.as_bytes()).map_or_else(
+        |_| item.into(),
+        |mut fields| {
+            fields.set("role", "\"developer\"".into());
+            fields.write().into()
+        },
+    )
 }
 
 /// The text of a system or developer message that holds nothing else.

@@ -85,8 +85,16 @@ fn leading_system_text_becomes_instructions() {
         {"role":"user","content":"hi"},{"role":"system","content":"late"}]}"#;
     let sent = codex(body, true);
     assert_eq!(sent["instructions"], "one\n\ntwo\nthree");
-    assert_eq!(sent["input"], json!([{"role":"user","content":"hi"},{"role":"system","content":"late"}]));
-    assert_eq!(codex(body, false)["input"].as_array().map(Vec::len), Some(4));
+    let late = json!({"role":"developer","content":"late"});
+    assert_eq!(sent["input"], json!([{"role":"user","content":"hi"}, late]), "the backend takes no system message");
+    let (asked, sent): (Value, _) = (serde_json::from_str(body).unwrap(), codex(body, false));
+    assert_eq!(sent["input"], asked["input"], "a Codex client's own are left as they are");
+    let beside = r#"{"instructions":"mine","input":[{"type":"message","role":"system","content":"one","x":1e999},{"type":"other","role":"system"}]}"#;
+    let edited = edit(TargetKind::ChatgptCodex, true, "m", beside.as_bytes()).expect("good");
+    let sent = String::from_utf8(edited.body.to_vec()).expect("UTF-8");
+    let input =
+        r#""input":[{"type":"message","role":"developer","content":"one","x":1e999},{"type":"other","role":"system"}]"#;
+    assert!(sent.contains(input), "{sent}");
 }
 
 #[test]
@@ -178,6 +186,21 @@ proptest! {
         for v in values {
             let value = format!("[{v},{pad}\"\\u0041\"]");
             prop_assert!(sent.contains(&value));
+        }
+    }
+}
+
+/// docs/clients.md has a table of all fields, which an end-to-end test tries: none of these may be missing there.
+#[test]
+fn every_dropped_field_is_documented() {
+    let page = include_str!("../../../../docs/clients.md");
+    let column = |line: &str, n: usize| line.split('|').nth(n).unwrap_or_default().trim().to_owned();
+    for (names, place) in [(DROPPED, 2), (DROPPED, 3), (NOT_COMPACT, 3)] {
+        for name in names {
+            let row = page
+                .lines()
+                .find(|line| column(line, 1).contains(&format!("`{name}`")) && line.matches('|').count() == 6);
+            assert_eq!(row.map(|row| column(row, place)).as_deref(), Some("dropped"), "{name}");
         }
     }
 }

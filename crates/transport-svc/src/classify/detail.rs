@@ -67,7 +67,9 @@ impl UpstreamError {
             }
             _ => return Self::of_fields(detail),
         };
-        Self { message: Some(text), ..Self::default() }
+        // The name is all that a client can act on, and this shape has no field for it.
+        let param = text.strip_prefix("Unsupported parameter: ").filter(|name| !name.contains(char::is_whitespace));
+        Self { param: param.map(str::to_owned), message: Some(text), ..Self::default() }
     }
 
     fn of_fields(fields: &Value) -> Self {

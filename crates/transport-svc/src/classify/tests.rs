@@ -108,6 +108,7 @@ fn failures_carry_what_clients_need() {
     assert!(outdated.message.contains("gpt-5.6-sol"), "{}", outdated.message);
     let rejected = judge_json(&codex(), &fixtures["unsupported_parameter_400"]);
     assert!(rejected.message.contains("Unsupported parameter: metadata"), "{}", rejected.message);
+    assert_eq!(rejected.param.as_deref(), Some("metadata"), "where OpenAI's shape would have it");
     let encrypted = judge_json(&codex(), &fixtures["encrypted_content_400"]);
     assert!(encrypted.message.contains("invalid_encrypted_content"), "{}", encrypted.message);
 }

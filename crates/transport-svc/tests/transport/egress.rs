@@ -40,6 +40,7 @@ async fn a_proxy_that_cannot_be_used_is_named_without_its_password() {
     let answer = service.call(CODEX, HELLO).await;
     let failure = answer.failure();
     assert_eq!((failure.reason, answer.outcome.sent()), (Reason::EgressUnreachable, Sent::NotSent));
+    assert!(failure.message.ends_with("(http://***@127.0.0.1:9)"), "{}", failure.message);
     assert!(failure.message.contains("proxy") && !failure.message.contains("hunter2"), "{}", failure.message);
 }
 

@@ -92,8 +92,12 @@ impl Service {
     }
 
     pub(crate) fn seal(&self, call_id: &str, target: &UpstreamUrl, now_ms: i64) -> SealedCredential {
-        let secret =
-            UpstreamSecret { token: self.token.clone().into(), account_id: Some(ACCOUNT.into()), fedramp: false };
+        let secret = UpstreamSecret {
+            token: self.token.clone().into(),
+            account_id: Some(ACCOUNT.into()),
+            fedramp: false,
+            routing: None,
+        };
         let request = SealRequest { credential_id: "cred-1", version: 1, call_id, target, now_ms };
         self.key.seal(&request, &secret).expect("sealed")
     }

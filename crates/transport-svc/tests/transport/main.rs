@@ -14,3 +14,4 @@ mod reasoning;
 mod reasons;
 mod seals;
 mod trace;
+mod workspaces;

@@ -11,11 +11,13 @@
 mod audits;
 mod contradictions;
 mod coverage;
+mod egresses;
 mod key_changes;
 mod key_usage;
 mod keys;
 mod ownership;
 mod quotas;
+mod recent;
 mod refreshing;
 mod rekeying;
 mod restoring;
@@ -25,6 +27,7 @@ mod snapshots;
 mod sqlite;
 mod tokens;
 mod upserts;
+mod workspaces;
 mod writers;
 
 use domain::Clock;
@@ -74,8 +77,12 @@ macro_rules! conformance {
                     whoever_plans_refreshes_is_told_of_every_change;
                 selections: an_order_is_kept_and_names_what_it_does_not_know, an_operators_choice_lasts,
                     an_import_chooses_where_nobody_has;
+                egresses: a_rule_lasts_and_outlives_new_tokens, a_login_comes_in_with_its_rule,
+                    a_backup_carries_it_and_replaces_none;
+                workspaces: what_was_told_stays_when_it_cannot_be_asked, it_is_the_accounts_and_one_asks;
                 quotas: windows_are_known_by_limit_and_length, what_was_told_later_stays,
                     a_window_is_unused_after_its_reset_and_then_forgotten;
+                recent: another_processs_write_is_seen_at_once, an_operators_choice_is_seen_at_once;
                 rests: backoff_doubles_and_starts_anew, a_rest_never_ends_early, rests_go_with_their_credential,
                     limits_of_several_windows_stand_beside_each_other;
                 keys: a_key_is_found_by_its_hash_until_it_is_revoked, names_are_unique_among_live_keys,

@@ -4,33 +4,10 @@ use domain::Clock;
 use service_kit::SecretKey;
 use sqlx::AssertSqlSafe;
 
-use crate::store::{Kind, NewCredential, Secrets, Source, Upserted, create};
+use crate::store::{NewCredential, Secrets, Upserted, create, sample};
 
 fn login(account: &str, tokens: &str) -> NewCredential {
-    NewCredential {
-        label: account.into(),
-        provider: "openai-codex".into(),
-        kind: Kind::OAuth,
-        issuer: None,
-        client_id: None,
-        account_id: Some(account.into()),
-        email: None,
-        plan: None,
-        user_id: None,
-        fedramp: false,
-        source: Source::Login,
-        secrets: Secrets::Present {
-            access: Some(format!("a-{tokens}").into()),
-            refresh: Some(format!("r-{tokens}").into()),
-            id_token: None,
-            api_key: None,
-        },
-        extra: serde_json::Value::Null,
-        access_expires_at: None,
-        last_refresh: None,
-        borrowed: false,
-        profile: None,
-    }
+    sample::login(account, &format!("a-{tokens}"), &format!("r-{tokens}"))
 }
 
 #[tokio::test]

@@ -173,6 +173,10 @@ impl Store {
         let version = i64::from(old.version).saturating_add(1).max(row.integer("version").unwrap_or(1));
         let mut columns = self.columns(tx, &CREDENTIALS, &changed(row, version, unconfirmed), &old.id)?;
         columns.retain(|(name, _)| !matches!(*name, "id" | "label" | "created_at"));
+        if !old.egress.is_empty() {
+            // What an operator has said here is newer than any backup.
+            columns.retain(|(name, _)| !matches!(*name, "egress_require" | "egress_prefer"));
+        }
         columns.push(("recovery_version", Cell::Null));
         self.update_row(tx, &CREDENTIALS, columns, &old.id).await?;
         if let Some(replaced) = old.secrets.refresh().map(TokenHash::of)
@@ -220,33 +224,10 @@ mod tests {
     use service_kit::SecretKey;
 
     use super::*;
-    use crate::store::{Snapshot, Source, Upserted, create};
+    use crate::store::{Snapshot, Upserted, create, sample};
 
     fn login(refresh: &str) -> NewCredential {
-        NewCredential {
-            label: "main".into(),
-            provider: "openai-codex".into(),
-            kind: Kind::OAuth,
-            issuer: None,
-            client_id: None,
-            account_id: Some("acct".into()),
-            email: None,
-            plan: None,
-            user_id: None,
-            fedramp: false,
-            source: Source::Login,
-            secrets: Secrets::Present {
-                access: Some("a".into()),
-                refresh: Some(refresh.into()),
-                id_token: None,
-                api_key: None,
-            },
-            extra: serde_json::Value::Null,
-            access_expires_at: None,
-            last_refresh: None,
-            borrowed: false,
-            profile: None,
-        }
+        NewCredential { label: "main".into(), ..sample::login("acct", "a", refresh) }
     }
 
     #[tokio::test]

@@ -61,6 +61,12 @@ const ROWS: &[(i64, &str)] = &[
     (7, "UPDATE credentials SET unconfirmed = 1 WHERE id = 'id-1'"),
     (8, "INSERT INTO usage_batches (id, taken_at) VALUES ('report-1', 4)"),
     (9, "INSERT INTO spent_tokens (hash, credential_id, spent_at) VALUES (x'05', 'gone', 6)"),
+    (10, "UPDATE credentials SET egress_require = '[\"eu\"]', egress_prefer = '[\"vps\"]' WHERE id = 'id-1'"),
+    (
+        10,
+        "INSERT INTO workspaces (account_id, origin, routing, learned_ms, problem, failures, next_ms)
+            VALUES ('acct', 'https://eu.example', 'us_cr', 5, 'status 500', 2, 9)",
+    ),
 ];
 
 /// The columns of each table.

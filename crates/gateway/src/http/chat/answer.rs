@@ -28,8 +28,8 @@ pub(super) async fn assemble(core: &Arc<Core>, mut events: CallStream, mut wante
                 head = Some(begun);
             }
             CallEvent::Bytes(bytes) => whole.push(bytes),
-            CallEvent::End(ended) if ended.record.failure.is_some() => return refused(core, &ended),
-            CallEvent::End(ended) if whole.is_too_large() => return no_object(core, &ended),
+            CallEvent::End(ended) if ended.record.failure.is_some() => return refused::<Wanted>(core, &ended),
+            CallEvent::End(ended) if whole.is_too_large() => return no_object::<Wanted>(core, &ended),
             CallEvent::End(ended) => {
                 let fallback = Fallback {
                     call_id: ended.record.trace.call_id.clone(),
@@ -40,7 +40,7 @@ pub(super) async fn assemble(core: &Arc<Core>, mut events: CallStream, mut wante
             }
         }
     }
-    defect()
+    defect::<Wanted>()
 }
 
 /// Puts a message together.

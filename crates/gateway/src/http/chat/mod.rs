@@ -19,6 +19,7 @@ use domain::Failure;
 
 use crate::core::Core;
 use crate::http::answer::{Dialect, Incoming, Labels, serve};
+use crate::http::error;
 use crate::pipeline::{Ask, CallStream, Head};
 
 use request::Wanted;
@@ -35,6 +36,10 @@ impl Dialect for Wanted {
 
     fn streams(&self) -> bool {
         self.stream
+    }
+
+    fn error(failure: &Failure, call_id: Option<&str>, now_s: i64) -> String {
+        error::body(failure, call_id, now_s)
     }
 
     async fn answer(self, core: &Arc<Core>, events: CallStream, labels: &Labels) -> Response {

@@ -14,9 +14,8 @@ use tokio::time::Instant;
 use super::request::Wanted;
 use super::wire::{ChunkChoice, Delta, Envelope, Fallback, Names, Tokens, ToolCall, finish_reason};
 use crate::core::Core;
-use crate::http::answer::{self, Labels, defect, refused};
+use crate::http::answer::{self, Dialect as _, Labels, defect, refused};
 use crate::http::deltas::{End, Piece, Reader};
-use crate::http::error;
 use crate::pipeline::{CallEvent, CallStream, Ended, is_silent};
 
 /// How long a response may have begun and say nothing before its answer begins, too.
@@ -27,8 +26,8 @@ const OPENING: Duration = Duration::from_secs(1);
 pub(super) async fn relay(core: &Arc<Core>, mut events: CallStream, labels: &Labels, mut wanted: Wanted) -> Response {
     let mut head = match events.next().await {
         Some(CallEvent::Head(head)) => head,
-        Some(CallEvent::End(ended)) => return refused(core, &ended),
-        Some(CallEvent::Bytes(_)) | None => return defect(),
+        Some(CallEvent::End(ended)) => return refused::<Wanted>(core, &ended),
+        Some(CallEvent::Bytes(_)) | None => return defect::<Wanted>(),
     };
     let fallback = Fallback { call_id: labels.call_id.clone(), now_s: core.clock.now_s(), model: head.model.clone() };
     let mut chunks = Chunks::new(fallback, wanted.include_usage);
@@ -40,7 +39,7 @@ pub(super) async fn relay(core: &Arc<Core>, mut events: CallStream, labels: &Lab
         match event {
             CallEvent::Bytes(bytes) => opening.text.push_str(&chunks.push(bytes)),
             CallEvent::End(ended) if ended.record.failure.is_some() && !chunks.said_something => {
-                return refused(core, &ended);
+                return refused::<Wanted>(core, &ended);
             }
             CallEvent::End(ended) => {
                 opening.ended = Some(ended);
@@ -90,7 +89,7 @@ fn bytes_of(
         let text = match &ended.record.failure {
             // OpenAI's SDKs raise what stands in `error`. There is no `[DONE]` behind it: the answer is not whole.
             Some(failure) if !chunks.finished => {
-                format!("data: {}\n\n", error::body(failure, Some(&call_id), clock.now_s()))
+                format!("data: {}\n\n", Wanted::error(failure, Some(&call_id), clock.now_s()))
             }
             _ => chunks.end(&ended),
         };

@@ -25,8 +25,8 @@ struct Done {
 }
 
 pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
-    let (asked, paste) = match &args.provider {
-        LoginProvider::Codex { label, paste } => (label.clone(), *paste),
+    let (asked, paste, egress) = match &args.provider {
+        LoginProvider::Codex { label, paste, egress } => (label.clone(), *paste, egress.clone()),
         LoginProvider::ApiKey { provider, label } => return api_key::run(cli, provider, label.clone()).await,
     };
     if cli.sim {
@@ -39,9 +39,10 @@ pub(crate) async fn run(cli: &Cli, args: &LoginArgs) -> Result<(), Failed> {
     let channel = auth.channel();
     let login = async {
         if paste {
-            return paste::login(cli, channel, asked.clone()).await;
+            return paste::login(cli, channel, asked.clone(), egress).await;
         }
-        let done = login(channel, asked.clone(), |started| announce(cli, started), |why| notice(cli, why)).await?;
+        let done =
+            login(channel, asked.clone(), egress, |started| announce(cli, started), |why| notice(cli, why)).await?;
         Ok(Done { credential: done.credential.unwrap_or_default(), email: done.email, plan: done.plan })
     };
     let result = tokio::select! {
@@ -117,11 +118,13 @@ fn notice(cli: &Cli, why: &Failure) {
 pub(crate) async fn login(
     channel: PeerChannel,
     label: Option<String>,
+    egress: Option<String>,
     announce: impl FnOnce(&StartLoginResponse),
     notice: impl Fn(&Failure),
 ) -> Result<WatchLoginResponse, Failed> {
     let mut client = LoginServiceClient::new(channel);
-    let request = StartLoginRequest { provider: "openai-codex".to_owned(), label, ..StartLoginRequest::default() };
+    let provider = "openai-codex".to_owned();
+    let request = StartLoginRequest { provider, label, egress, ..StartLoginRequest::default() };
     let started = client.start_login(request).await.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     announce(&started);
     follow(&mut client, started.login_id, notice).await

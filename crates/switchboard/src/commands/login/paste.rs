@@ -13,10 +13,15 @@ use crate::args::Cli;
 use crate::output::{Failed, eprint_text, print_failure, print_json_line, print_line};
 
 /// Runs one login to its end. Dropping it ends the login.
-pub(super) async fn login(cli: &Cli, channel: PeerChannel, label: Option<String>) -> Result<Done, Failed> {
+pub(super) async fn login(
+    cli: &Cli,
+    channel: PeerChannel,
+    label: Option<String>,
+    egress: Option<String>,
+) -> Result<Done, Failed> {
     let mut client = LoginServiceClient::new(channel);
     let method = LoginMethod::Paste.into();
-    let request = StartLoginRequest { provider: "openai-codex".to_owned(), label, method };
+    let request = StartLoginRequest { provider: "openai-codex".to_owned(), label, method, egress };
     let started = client.start_login(request).await.map_err(|s| Failed::status(&s, AUTH))?.into_inner();
     announce(cli, &started);
     let mut watcher = client.clone();

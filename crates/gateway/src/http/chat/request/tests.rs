@@ -126,3 +126,14 @@ fn every_parameter_of_openais_stands_in_the_docs_and_none_is_unknown_here() {
         assert_eq!(dropped.contains(&name.to_owned()), is_hint, "{name}");
     }
 }
+
+/// docs/clients.md has a table of all fields, which an end-to-end test tries: none of these may be missing there.
+#[test]
+fn every_refused_parameter_is_documented() {
+    let page = include_str!("../../../../../../docs/clients.md");
+    for Lacking { name, .. } in LACKING {
+        let quoted = format!("`{name}`");
+        let mut rows = page.lines().filter(|line| line.split('|').nth(1).is_some_and(|cell| cell.contains(&quoted)));
+        assert!(rows.any(|row| row.split('|').nth(4).is_some_and(|cell| cell.trim() == "refused")), "{name}");
+    }
+}

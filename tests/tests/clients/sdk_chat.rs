@@ -1,13 +1,24 @@
-//! OpenAI's SDK for Python through Chat Completions, by `chat.py`.
+//! What OpenAI's SDKs do with Chat Completions, by `chat.py` and `chat.mjs`.
 
 use e2e::Topology;
 use serde_json::{Value, json};
 
+use crate::sdk::Sdk;
 use crate::{Place, outcome};
 
-async fn the_sdk_chats(topology: Topology) {
+in_each_topology! {
+    async fn python_chats(topology) {
+        the_sdk_chats(Sdk::Python, topology).await;
+    }
+
+    async fn node_chats(topology) {
+        the_sdk_chats(Sdk::Node, topology).await;
+    }
+}
+
+async fn the_sdk_chats(sdk: Sdk, topology: Topology) {
     let place = Place::start(topology).await;
-    let seen = place.sdk("chat.py").await;
+    let seen = place.sdk(sdk, "chat", &[]).await;
     answers_are_good(&seen);
     tools_make_the_round_trip(&seen);
     failures_are_raised_as_the_sdk_knows_them(&seen);
@@ -82,16 +93,4 @@ fn failures_are_raised_as_the_sdk_knows_them(seen: &Value) {
     // An error within a stream has no status, and so no class of its own.
     let cut = &seen["cut"];
     assert_eq!((&cut["class"], &cut["reason"]), (&"APIError".into(), &"STREAM_CUT".into()), "{cut:#}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs OpenAI's SDK: .ci/tools installs it"]
-async fn the_sdk_chats_with_one_process() {
-    the_sdk_chats(Topology::OneProcess).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs OpenAI's SDK: .ci/tools installs it"]
-async fn the_sdk_chats_with_four_processes() {
-    the_sdk_chats(Topology::FourProcesses).await;
 }

@@ -1,0 +1,198 @@
+//! One connection, from its handshake to its end: in good order, by its client's fault, or because it does nothing.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use telemetry::metrics;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+use crate::first_word::FirstWord;
+use crate::peer::Peer;
+use crate::server::{Ending, Stream, Tracked};
+use crate::tls::{HANDSHAKE, MutualTls};
+use crate::watch::{Over, Patience, Watch};
+
+/// How long a connection that is asked to end may take.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// One connection, accepted and not yet served.
+pub(crate) struct Connection {
+    /// Its place among all connections.
+    pub(crate) _place: OwnedSemaphorePermit,
+    /// How long the client may take for its first word, and a TLS handshake.
+    pub(crate) headers_timeout: Duration,
+    /// How long it may do nothing.
+    pub(crate) patience: Patience,
+    /// What it does.
+    pub(crate) watch: Watch,
+    /// What is served.
+    pub(crate) router: axum::Router,
+    /// Who is at the other end.
+    pub(crate) peer: Peer,
+    /// How HTTP is spoken.
+    pub(crate) builder: Arc<auto::Builder<Tracked>>,
+    /// TLS, for TCP.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Mutual TLS, instead.
+    pub(crate) mutual: Option<MutualTls>,
+    /// When its client's certificate ends.
+    pub(crate) until: Option<Instant>,
+    /// Cancelled when no further requests are to come.
+    pub(crate) shutdown: CancellationToken,
+    /// Tells handlers when the drain is over.
+    pub(crate) ending: Ending,
+    /// Cancelled when all is over.
+    pub(crate) abort: CancellationToken,
+}
+
+impl Connection {
+    /// Serves it to its end.
+    pub(crate) async fn run(mut self, stream: Box<dyn Stream>) {
+        // Who says nothing does not hold up the end.
+        let shutdown = self.shutdown.clone();
+        let shaken = tokio::select! {
+            shaken = self.handshake(stream) => shaken,
+            () = shutdown.cancelled() => None,
+        };
+        let Some(stream) = shaken else { return };
+        let Self { router, peer, ending, watch, patience, until, .. } = self;
+        let (asked, who) = (watch.clone(), peer.clone());
+        let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(ending.clone());
+            let (serving, answer) = (asked.serving(), router.clone().oneshot(request.map(Body::new)));
+            async move { answer.await.map(|response| serving.answer(response)) }
+        });
+        let service = TowerToHyperService::new(service);
+        let stream = TokioIo::new(FirstWord::within(self.headers_timeout, stream));
+        let connection = self.builder.serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        let (mut draining, mut farewell) = (false, None);
+        let mut looks = patience.every().map(tokio::time::interval);
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        note_end(error.as_ref(), &who, &watch);
+                    }
+                    return;
+                }
+                () = self.shutdown.cancelled(), if !draining => {
+                    draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = over(until), if !draining => {
+                    draining = true;
+                    tracing::info!(peer = %who.describe(), "its certificate has ended: the connection takes no further calls");
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = self.abort.cancelled() => return,
+                () = next(looks.as_mut()) => match (watch.over(&patience), farewell) {
+                    (None, _) => {}
+                    (Some(Over::Idle), None) => {
+                        farewell = Some(Instant::now());
+                        metrics::connection_closed("idle");
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    (Some(Over::Idle), Some(since)) if since.elapsed() < FAREWELL => {}
+                    (Some(Over::Idle), Some(_)) => return,
+                    (Some(Over::Unread), _) => {
+                        metrics::connection_closed("reader");
+                        return tracing::debug!(peer = %who.describe(), "a client took nothing of its answer");
+                    }
+                },
+            }
+        }
+    }
+
+    /// The stream to serve; nothing, if it was to be TLS and is not.
+    async fn handshake(&mut self, stream: Box<dyn Stream>) -> Option<Box<dyn Stream>> {
+        let Peer::Tcp { addr } = self.peer else { return Some(stream) };
+        if let Some(mutual) = &self.mutual {
+            let error = match mutual.accept(stream).await {
+                Ok((stream, named)) => {
+                    self.peer = Peer::Certified { identity: named.id.identity, addr };
+                    self.until = Some(deadline(named.expires_s));
+                    return Some(Box::new(stream));
+                }
+                Err(error) => error,
+            };
+            tracing::warn!(%error, peer = %addr, "refused a connection");
+            metrics::connection_closed("tls");
+            return None;
+        }
+        let Some(acceptor) = &self.tls else { return Some(stream) };
+        let limit = HANDSHAKE.min(self.headers_timeout);
+        match tokio::time::timeout(limit, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(Box::new(stream)),
+            Ok(Err(error)) => tracing::debug!(%error, peer = %self.peer.describe(), "TLS handshake failed"),
+            Err(_) => tracing::debug!(peer = %self.peer.describe(), "TLS handshake took too long"),
+        }
+        metrics::connection_closed("tls");
+        None
+    }
+}
+
+/// The moment of these Unix seconds, by this process's clock; the far future is a year away.
+fn deadline(unix_s: i64) -> Instant {
+    const YEAR_S: u64 = 365 * 86_400;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let left = u64::try_from(unix_s).unwrap_or(0).saturating_sub(now).min(YEAR_S);
+    Instant::now() + Duration::from_secs(left)
+}
+
+/// Waits for that moment; for ever, where there is none.
+async fn over(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next look at a connection; never, where none is due.
+async fn next(looks: Option<&mut tokio::time::Interval>) {
+    match looks {
+        Some(looks) => drop(looks.tick().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection has ended otherwise than in good order.
+fn note_end(error: &(dyn Error + 'static), peer: &Peer, watch: &Watch) {
+    match fault(error) {
+        // HTTP/1 waits for the next request as for headers.
+        Some("headers") if watch.is_used() => metrics::connection_closed("idle"),
+        Some(why) => metrics::connection_closed(why),
+        None => {}
+    }
+    tracing::debug!(error, peer = %peer.describe(), "connection ended");
+}
+
+/// What the client did wrong; nothing, if it only went away.
+fn fault(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(http) = error.downcast_ref::<hyper::Error>() {
+        if http.is_timeout() {
+            return Some("headers");
+        }
+        if http.is_parse() {
+            return Some("protocol");
+        }
+    }
+    if error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_library) {
+        return Some("protocol");
+    }
+    if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        return Some("headers");
+    }
+    error.source().and_then(fault)
+}
