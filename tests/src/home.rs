@@ -218,7 +218,7 @@ impl Home {
 
     /// The folder that `switchboard certs init` has made for `name`: a service's, or `operator-alice`.
     pub fn certificates(&self, name: &str) -> PathBuf {
-        self.data_dir().join("certs").join(name)
+        self.path("home/certs").join(name)
     }
 
     /// The environment that gives a process the certificate of `name`.

@@ -51,7 +51,7 @@ pub enum BuildError {
     #[error("{0} holds the database key; the seal key must be another one, since transport services have it too")]
     SealKeyIsDatabaseKey(String),
     /// There is no database, and this command does not make one.
-    #[error("database {0} does not exist; `switchboard up` makes it, [auth] database names another")]
+    #[error("database {0} does not exist")]
     Absent(String),
     /// A setting cannot be used.
     #[error("[{key}] {value}: {cause}")]
@@ -150,6 +150,18 @@ impl BuildError {
         // Nobody mends it by waiting.
         (failure.retryable, failure.retry_after_seconds) = (false, None);
         if self.is_configuration() { StartError::Unfit(Box::new(failure)) } else { failure.into() }
+    }
+
+    /// As `auth-svc` itself says it, which makes by `--init` what is not there.
+    pub fn service_start_error(&self, data_dir: &DataDir) -> StartError {
+        match (self, self.start_error(data_dir)) {
+            (Self::Absent(_), StartError::Failure(mut failure) | StartError::Unfit(mut failure)) => {
+                let command = command_for(data_dir.path()).replacen("switchboard", service::AUTH, 1);
+                failure.next_step = format!("`{command} --init` makes one; another is named by [auth] database");
+                StartError::Unfit(failure)
+            }
+            (_, error) => error,
+        }
     }
 
     /// What to do; further lines that are indented are commands. `command` is how `switchboard` is called for this data

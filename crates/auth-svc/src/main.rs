@@ -23,7 +23,7 @@ async fn serve(start: Start) -> Result<(), StartError> {
         first_agent_key: start.init,
         clock: Clock::system(),
     };
-    let service = auth_svc::build(options).await.map_err(|error| error.start_error(&start.data_dir))?;
+    let service = auth_svc::build(options).await.map_err(|error| error.service_start_error(&start.data_dir))?;
 
     let options = start.internal_options();
     let listeners = start.bind_internal(AUTH, start.config.auth.listen.as_deref()).await?;

@@ -13,7 +13,7 @@ use proto::auth::v1::key_service_server::KeyServiceServer;
 use proto::auth::v1::login_service_server::LoginServiceServer;
 use proto::auth::v1::maintenance_service_server::MaintenanceServiceServer;
 use service_kit::admin::{Admin, Readiness};
-use service_kit::{MAX_MESSAGE_BYTES, Mounted, SealKey, ServiceLayers};
+use service_kit::{CallRoom, Full, MAX_MESSAGE_BYTES, Mounted, SealKey, ServiceLayers};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,8 @@ use crate::workspace::Workspaces;
 
 /// How long a shutdown waits for the database, beyond the identity provider's time.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Most acts and questions of operators at a time; each login that somebody watches is one.
+const MAX_OPERATORS: usize = 1000;
 
 /// auth-svc, built and not yet listening.
 pub struct AuthService {
@@ -43,6 +45,10 @@ pub struct AuthService {
     audit: AuditFace,
     maintenance: Maintenance,
     diagnosis: Diagnosis,
+    /// For questions of gateways that are being answered.
+    gateways: CallRoom,
+    /// For operators, who must get in while agents run wild.
+    operators: CallRoom,
     first_agent_key: Option<PathBuf>,
     tracker: TaskTracker,
     closing: CancellationToken,
@@ -105,6 +111,8 @@ impl AuthService {
             diagnosis,
             refresher,
             store,
+            gateways: gateways(config.auth.max_calls),
+            operators: operators(),
             first_agent_key,
             tracker,
             drain: config.auth.identity_timeout.duration() + DRAIN,
@@ -121,13 +129,17 @@ impl AuthService {
         let maintenance = MaintenanceServiceServer::new(self.maintenance.clone())
             // The file of a restore.
             .max_decoding_message_size(MAX_MESSAGE_BYTES);
-        Mounted::new()
-            .add(BindingServiceServer::new(self.binding.clone()))
+        let operators = Mounted::new()
             .add(credentials)
             .add(LoginServiceServer::new(self.logins.clone()))
             .add(KeyServiceServer::new(self.keys.clone()))
             .add(AuditServiceServer::new(self.audit.clone()))
             .add(maintenance)
+            .bounded(&self.operators);
+        Mounted::new()
+            .add(BindingServiceServer::new(self.binding.clone()))
+            .bounded(&self.gateways)
+            .merge(operators)
             .layered(ServiceLayers::trusted(service::AUTH))
     }
 
@@ -197,4 +209,25 @@ impl AuthService {
         self.refresher.summary();
         self.store.close().await;
     }
+}
+
+fn gateways(most: usize) -> CallRoom {
+    let full = Full {
+        service: service::AUTH,
+        what: "auth_calls",
+        message: format!("auth-svc answers {most} questions of gateways, as many as it takes"),
+        next_step: "wait and retry; where they wait for the identity provider or the disk, mend that, else raise \
+                    `[auth] max_calls`",
+    };
+    CallRoom::new(most, full)
+}
+
+fn operators() -> CallRoom {
+    let full = Full {
+        service: service::AUTH,
+        what: "auth_operators",
+        message: format!("auth-svc does {MAX_OPERATORS} things for operators, as many as it takes"),
+        next_step: "wait and retry",
+    };
+    CallRoom::new(MAX_OPERATORS, full)
 }

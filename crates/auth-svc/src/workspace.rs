@@ -35,8 +35,8 @@ struct Rules {
 /// What is followed of what the provider has told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Followed {
-    /// Origin that takes the place of the target's own.
-    pub(crate) origin: Option<String>,
+    /// What takes the place of the target's own origin: an origin without a path.
+    pub(crate) origin: Option<UpstreamUrl>,
     /// Value of the account routing header.
     pub(crate) routing: Option<&'static str>,
     /// What is not followed, and why.
@@ -95,10 +95,10 @@ impl Workspaces {
         }
     }
 
-    fn origin(&self, told: &str) -> (Option<String>, Option<String>) {
-        match UpstreamUrl::parse(told).ok().filter(|url| url.path.is_empty()).map(|url| url.origin) {
-            Some(origin) if origin == USUAL || self.0.own.as_ref() == Some(&origin) => (None, None),
-            Some(origin) if self.0.allowed.contains(&origin) => (Some(origin), None),
+    fn origin(&self, told: &str) -> (Option<UpstreamUrl>, Option<String>) {
+        match UpstreamUrl::parse(told).ok().filter(|url| url.path.is_empty()) {
+            Some(url) if url.origin == USUAL || self.0.own.as_ref() == Some(&url.origin) => (None, None),
+            Some(url) if self.0.allowed.contains(&url.origin) => (Some(url), None),
             _ => {
                 let why = format!(
                     "its requests should go to {told:?}, which `[targets.chatgpt-codex] workspace_origins` does not allow: \
@@ -141,7 +141,10 @@ mod tests {
         assert!(strange.problem.is_some_and(|why| why.contains("\"moon\"")));
         assert_eq!(followed(None, None, true).routing, Some("us_cr"), "a FedRAMP account needs it");
         let there = followed(Some("https://eu.example.com/"), None, false);
-        assert_eq!((there.origin.as_deref(), there.problem), (Some("https://eu.example.com"), None));
+        assert_eq!(
+            (there.origin.map(|url| url.origin).as_deref(), there.problem),
+            (Some("https://eu.example.com"), None)
+        );
         for bad in [
             "https://evil.example",
             "http://eu.example.com",

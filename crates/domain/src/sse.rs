@@ -27,7 +27,7 @@ pub const MAX_WHOLE_EVENT_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The `event:` field.
-    pub name: Option<String>,
+    pub name: Option<Bytes>,
     /// The `data:` lines, joined by line feeds.
     pub data: Bytes,
     /// The event was too large to be held: of `data` there is what ends a stream alone (its type, id, usage and error,
@@ -47,7 +47,7 @@ impl Event {
         serde_json::from_slice::<Typed<'_>>(&self.data)
             .map(|t| t.kind.into_owned())
             .ok()
-            .or_else(|| self.name.clone())
+            .or_else(|| self.name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()))
             .unwrap_or_default()
     }
 }
@@ -261,7 +261,7 @@ fn take_line(rest: &mut Bytes) -> Option<Bytes> {
 
 #[derive(Default)]
 struct Building {
-    name: Option<String>,
+    name: Option<Bytes>,
     data: Option<Bytes>,
 }
 
@@ -276,10 +276,7 @@ impl Building {
             None => (line.as_ref(), Bytes::new()),
         };
         match field {
-            b"event" => {
-                let name = std::str::from_utf8(&value).map(str::to_owned);
-                self.name = Some(name.unwrap_or_else(|_| String::from_utf8_lossy(&value).into_owned()));
-            }
+            b"event" => self.name = Some(value),
             b"data" => {
                 self.data = Some(match self.data.take() {
                     None => value,

@@ -10,7 +10,7 @@ use service_kit::{candidate_from_proto, candidate_to_proto};
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
-use crate::egress::{Wish, is_allowed};
+use crate::egress::{Known, Wish, is_allowed};
 use crate::pipeline::{Binding, binding, unbound, wanted};
 
 /// Most credentials that are passed over.
@@ -34,10 +34,10 @@ struct Passed {
 
 impl Passed {
     /// Passes over `bound` if its own rule leaves no egress.
-    fn over(&mut self, core: &Core, route: &Route, bound: &Bound) -> bool {
+    fn over(&mut self, egresses: &[Known], route: &Route, bound: &Bound) -> bool {
         let wish = Wish { route, bound, session: "", excluded: &[] };
         // Without a rule of its own the next one fares no better.
-        let Some(Err(failure)) = bound.egress.is_some().then(|| is_allowed(core.links.known(), wish)) else {
+        let Some(Err(failure)) = bound.egress.is_some().then(|| is_allowed(egresses, wish)) else {
             return false;
         };
         if self.ids.len() >= MOST || self.ids.contains(&bound.credential_id) {
@@ -79,7 +79,7 @@ pub(crate) async fn check(core: &Core, caller: &Caller, route: &Route, budget: B
             let failure = passed.or(failure);
             return Err(if caller.operator { failure.candidates(candidates) } else { failure });
         };
-        if passed.over(core, route, &bound) {
+        if passed.over(core.links.known(), route, &bound) {
             continue;
         }
         let mut candidates = answer.candidates;
@@ -98,6 +98,18 @@ pub(crate) async fn bind(
     call_id: &str,
     budget: Budget,
 ) -> Result<Binding, Failure> {
+    bind_for(core, core.links.known(), caller, route, call_id, budget).await
+}
+
+/// As [`bind`], with a credential that one of these egresses may make requests with.
+pub(crate) async fn bind_for(
+    core: &Core,
+    egresses: &[Known],
+    caller: &Caller,
+    route: &Route,
+    call_id: &str,
+    budget: Budget,
+) -> Result<Binding, Failure> {
     let mut passed = Passed::default();
     loop {
         let question = BindRequest {
@@ -111,7 +123,7 @@ pub(crate) async fn bind(
             Err(failure) if failure.reason == Reason::CredentialNotBound => return Err(passed.or(failure)),
             Err(failure) => return Err(failure),
         };
-        if !passed.over(core, route, &bound.bound) {
+        if !passed.over(egresses, route, &bound.bound) {
             return Ok(bound);
         }
     }

@@ -12,7 +12,7 @@ use crate::keys::{Keys, Verified};
 use crate::links::Asked;
 
 /// Agent that an operator speaks for unless another is named.
-const DEFAULT_AGENT: &str = "main";
+pub(crate) const DEFAULT_AGENT: &str = "main";
 /// Somebody who may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {

@@ -17,6 +17,7 @@ use crate::keys::Keys;
 use crate::limits::Limits;
 use crate::links::Links;
 use crate::models::Recent;
+use crate::pipeline::Reports;
 use crate::records::Records;
 use crate::retry::RetryBudget;
 use crate::room::Room;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) health: Arc<Health>,
     /// How many attempts may follow failed ones.
     pub(crate) retries: RetryBudget,
+    /// What auth-svc has to hear of credentials.
+    pub(crate) reports: Reports,
 }
 
 impl Core {

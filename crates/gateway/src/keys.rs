@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Clock, Failure, Reason};
+use domain::{Clock, Failure, Reason, service};
 use moka::future::Cache;
 use proto::auth::v1::{VerifyKeyRequest, VerifyKeyResponse};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::links::{Asked, Links};
+use crate::turns::Turns;
 
 /// How long a verified key is trusted without asking again, counted from before the question. A key that is revoked,
 /// or rotated without grace, works at this gateway for at most this long; five seconds are promised.
@@ -34,6 +35,7 @@ pub(crate) struct Keys {
     tasks: TaskTracker,
     closing: CancellationToken,
     verified: Cache<KeyHash, Arc<Verified>>,
+    turns: Turns,
 }
 
 /// A key as auth-svc has described it.
@@ -61,13 +63,20 @@ impl Keys {
     /// Questions beside calls run on `tasks` until `closing`.
     pub(crate) fn new(links: Arc<Links>, clock: Clock, tasks: TaskTracker, closing: CancellationToken) -> Self {
         let verified = Cache::builder().max_capacity(REMEMBERED).time_to_live(TRUSTED_FOR).build();
-        Self { links, clock, tasks, closing, verified }
+        Self { links, clock, tasks, closing, verified, turns: Turns::new(service::AUTH) }
     }
 
     /// Whose key has this hash?
     pub(crate) async fn verify(&self, hash: KeyHash, budget: Budget) -> Found {
-        if let Some(verified) = self.verified.get(&hash).await.filter(|verified| self.is_trusted(verified)) {
-            self.ask_again(&verified);
+        if let Some(verified) = self.trusted(&hash).await {
+            return (None, Ok(verified));
+        }
+        let _turn = match self.turns.take(budget).await {
+            Ok(turn) => turn,
+            Err(failure) => return (None, Err(failure)),
+        };
+        // Many calls of one key come at once; what one of them has heard by now, the others need not ask.
+        if let Some(verified) = self.trusted(&hash).await {
             return (None, Ok(verified));
         }
         let asked_at = Instant::now();
@@ -81,6 +90,13 @@ impl Keys {
             }
             Err(failure) => (Some(asked), Err(failure)),
         }
+    }
+
+    /// The key, where it is known for sure.
+    async fn trusted(&self, hash: &KeyHash) -> Option<Arc<Verified>> {
+        let verified = self.verified.get(hash).await.filter(|verified| self.is_trusted(verified))?;
+        self.ask_again(&verified);
+        Some(verified)
     }
 
     /// The key once more, if what is known of it is too old to be trusted by now: whoever takes long to say what they

@@ -25,14 +25,16 @@ mod models;
 mod peers;
 mod pipeline;
 mod records;
+mod recovery;
 mod retry;
 mod room;
 mod service;
 mod status;
 mod tls;
+mod turns;
 mod usage;
 mod workspaces;
 
 pub use peers::Peers;
 pub use service::{BuildError, GatewayService, build, serve_options};
-pub use tls::tls_acceptor;
+pub use tls::{front_tls, serve_front, watched};

@@ -1,5 +1,6 @@
 //! The gateway's peers: one method per question, each within a time limit and with what the trace needs to know.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{Failure, Reason, service};
@@ -27,6 +28,7 @@ use crate::budget::{Budget, Limit};
 use crate::egress::Known;
 use crate::peers::Peers;
 use crate::service::BuildError;
+use crate::turns::Turns;
 
 /// Patience with what is answered from memory or one database read.
 const QUICK: Duration = Duration::from_secs(5);
@@ -68,6 +70,22 @@ pub(crate) struct Links {
     known: Vec<Known>,
     /// router-svc and auth-svc.
     needed: [PeerChannel; 2],
+    turns: Turns,
+    heard: Heard,
+}
+
+/// When router-svc and auth-svc last answered anything.
+#[derive(Default)]
+struct Heard {
+    router: Mutex<Option<Instant>>,
+    auth: Mutex<Option<Instant>>,
+}
+
+impl Heard {
+    fn of(&self, service: &str) -> MutexGuard<'_, Option<Instant>> {
+        let at = if service == service::ROUTER { &self.router } else { &self.auth };
+        at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Links {
@@ -93,7 +111,7 @@ impl Links {
         let labels = |name: &str| config.transports.get(name).map(|egress| egress.labels.clone()).unwrap_or_default();
         let known = |egress: &Egress| Known { labels: labels(&egress.name), name: egress.name.clone() };
         let known = egresses.iter().map(known).collect();
-        Ok(Self { router, auth, egresses, known, needed })
+        Ok(Self { router, auth, egresses, known, needed, turns: Turns::new(service::ROUTER), heard: Heard::default() })
     }
 
     /// The egress at this place among the known ones.
@@ -107,27 +125,33 @@ impl Links {
     }
 
     pub(crate) async fn resolve(&self, question: ResolveRequest, budget: Budget) -> Asked<ResolveResponse> {
+        let turn = match self.turns.take(budget).await {
+            Ok(turn) => turn,
+            Err(failure) => return Asked::not("resolve", failure),
+        };
         let (limit, mut client) = (budget.limit(QUICK), self.router.clone());
         let request = request(question, limit);
-        measure(service::ROUTER, "resolve", limit, async move { client.resolve(request).await }).await
+        let asked = self.ask(service::ROUTER, "resolve", limit, async move { client.resolve(request).await }).await;
+        drop(turn);
+        asked
     }
 
     pub(crate) async fn list_models(&self, question: ListModelsRequest, budget: Budget) -> Asked<ListModelsResponse> {
         let (limit, mut client) = (budget.limit(QUICK), self.router.clone());
         let request = request(question, limit);
-        measure(service::ROUTER, "list_models", limit, async move { client.list_models(request).await }).await
+        self.ask(service::ROUTER, "list_models", limit, async move { client.list_models(request).await }).await
     }
 
     pub(crate) async fn verify_key(&self, question: VerifyKeyRequest, budget: Budget) -> Asked<VerifyKeyResponse> {
         let (limit, mut client) = (budget.limit(QUICK), self.auth.clone());
         let request = request(question, limit);
-        measure(service::AUTH, "verify_key", limit, async move { client.verify_key(request).await }).await
+        self.ask(service::AUTH, "verify_key", limit, async move { client.verify_key(request).await }).await
     }
 
     pub(crate) async fn bind(&self, question: BindRequest, budget: Budget) -> Asked<BindResponse> {
         let (limit, mut client) = (budget.limit(BIND), self.auth.clone());
         let request = request(question, limit);
-        measure(service::AUTH, "bind", limit, async move { client.bind(request).await }).await
+        self.ask(service::AUTH, "bind", limit, async move { client.bind(request).await }).await
     }
 
     pub(crate) async fn check_binding(
@@ -137,7 +161,30 @@ impl Links {
     ) -> Asked<CheckBindingResponse> {
         let (limit, mut client) = (budget.limit(BIND), self.auth.clone());
         let request = request(question, limit);
-        measure(service::AUTH, "check_binding", limit, async move { client.check_binding(request).await }).await
+        self.ask(service::AUTH, "check_binding", limit, async move { client.check_binding(request).await }).await
+    }
+
+    /// Asks one of the two, and notes that it answers. One that answers others, and not this in time, is there, and has more
+    /// to do than it can.
+    async fn ask<T>(
+        &self,
+        service: &'static str,
+        name: &'static str,
+        limit: Limit,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Asked<T> {
+        let mut asked = measure(service, name, limit, call).await;
+        let mut heard = self.heard.of(service);
+        match &asked.result {
+            Err(failure) if *failure == limit.passed(service) && heard.is_some_and(|at| at > asked.began) => {
+                asked.result = Err(limit.overrun(service));
+            }
+            // It was not there, or not in time.
+            Err(failure) if failure.service != service => {}
+            _ => *heard = Some(Instant::now()),
+        }
+        drop(heard);
+        asked
     }
 
     /// Tells auth-svc what came of a credential; outlives the call, so no deadline but our patience applies.
@@ -145,7 +192,7 @@ impl Links {
         let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
         let request = request(outcome, limit);
         let asked =
-            measure(service::AUTH, "report_outcome", limit, async move { client.report_outcome(request).await });
+            self.ask(service::AUTH, "report_outcome", limit, async move { client.report_outcome(request).await });
         asked.await.result.map(|_| ())
     }
 
@@ -154,7 +201,7 @@ impl Links {
         let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
         let request = request(batch, limit);
         let call = async move { unless_unknown(client.report_usage(request).await) };
-        measure(service::AUTH, "report_usage", limit, call).await.result
+        self.ask(service::AUTH, "report_usage", limit, call).await.result
     }
 
     /// Asks auth-svc which usage requests are due. `None` is an auth-svc that does not know the question.
@@ -162,7 +209,7 @@ impl Links {
         let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
         let request = request(ClaimProbesRequest {}, limit);
         let call = async move { unless_unknown(client.claim_probes(request).await) };
-        measure(service::AUTH, "claim_probes", limit, call).await.result
+        self.ask(service::AUTH, "claim_probes", limit, call).await.result
     }
 
     /// Tells auth-svc where requests of an account must go, or that nobody could tell.
@@ -170,7 +217,7 @@ impl Links {
         let (limit, mut client) = (Budget::default().limit(QUICK), self.auth.clone());
         let request = request(report, limit);
         let call = async move { client.report_workspace(request).await };
-        measure(service::AUTH, "report_workspace", limit, call).await.result.map(drop)
+        self.ask(service::AUTH, "report_workspace", limit, call).await.result.map(drop)
     }
 
     /// Checks that what calls need answers: the other services, and one egress at least. A peer in this process has no
@@ -239,6 +286,14 @@ impl Egress {
     }
 }
 
+impl<T> Asked<T> {
+    /// A question to router-svc that was not asked.
+    fn not(name: &'static str, failure: Failure) -> Self {
+        let (service, began, info) = (service::ROUTER, Instant::now(), HopInfo::default());
+        Self { service, name, began, took: Duration::ZERO, info, result: Err(failure) }
+    }
+}
+
 /// An answer, or `None` from a peer of a version that does not have the method.
 fn unless_unknown<T>(answer: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
     match answer {
@@ -250,7 +305,7 @@ fn unless_unknown<T>(answer: Result<Response<T>, Status>) -> Result<Response<Opt
 fn request<M>(message: M, limit: Limit) -> Request<M> {
     let mut request = Request::new(message);
     if limit.time != Duration::MAX {
-        request.set_timeout(limit.time);
+        request.set_timeout(limit.for_peers());
     }
     request
 }
@@ -261,9 +316,9 @@ async fn measure<T>(
     limit: Limit,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Asked<T> {
-    let began = Instant::now();
-    let answered =
-        if limit.time == Duration::MAX { Ok(call.await) } else { tokio::time::timeout(limit.time, call).await };
+    // Moved once: what waits for it is a part of every call.
+    let (mut call, began) = (Box::pin(call), Instant::now());
+    let answered = if limit.time == Duration::MAX { Ok(call.await) } else { limit.wait(&mut call).await };
     let (info, result) = match answered {
         Ok(Ok(response)) => (hop_info(response.metadata()), Ok(response.into_inner())),
         Ok(Err(status)) => {

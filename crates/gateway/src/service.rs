@@ -1,15 +1,14 @@
 //! The gateway as one service: built from configuration and peers, mounted on listeners by whoever starts it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
 use domain::{Clock, service};
 use proto::gateway::v1::gateway_service_server::GatewayServiceServer;
-use service_kit::admin::{Gauges, Readiness};
+use service_kit::admin::{Admin, Gauges, Readiness};
+use service_kit::tls::{FrontTls, TlsError};
 use service_kit::{MAX_MESSAGE_BYTES, Mounted, ServeOptions, ServiceLayers};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,7 +22,9 @@ use crate::limits::Limits;
 use crate::links::Links;
 use crate::models::Recent;
 use crate::peers::Peers;
+use crate::pipeline::Reports;
 use crate::records::Records;
+use crate::recovery;
 use crate::retry::RetryBudget;
 use crate::room::{Measures, Room};
 use crate::usage::{self, Collector};
@@ -44,15 +45,8 @@ pub enum BuildError {
         missing: &'static str,
     },
     /// TLS files that do not do.
-    #[error("[gateway] {key}: {}: {cause}", file.display())]
-    Tls {
-        /// The key that names the file.
-        key: &'static str,
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        cause: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// The front door.
@@ -96,9 +90,13 @@ pub fn build(config: &Config, peers: Peers, clock: Clock) -> Result<GatewayServi
         max_attempts: config.gateway.max_attempts,
         health,
         retries: RetryBudget::new(config.gateway.retry_percent),
+        reports: Reports::default(),
     };
     let core = Arc::new(core);
     usage::start(&core);
+    if config.gateway.circuit_probe {
+        recovery::start(&core);
+    }
     Ok(GatewayService { core })
 }
 
@@ -112,10 +110,10 @@ fn measures(config: &config::Gateway) -> Measures {
 }
 
 /// How the agents' port and the operator's socket are served.
-pub fn serve_options(config: &config::Gateway, tls: Option<TlsAcceptor>) -> ServeOptions {
+pub fn serve_options(config: &config::Gateway, tls: Option<&FrontTls>) -> ServeOptions {
     ServeOptions {
         drain: Duration::from_secs(config.drain_seconds),
-        tls,
+        tls: tls.map(FrontTls::acceptor),
         mutual: None,
         max_connections: config.max_connections,
         headers_timeout: config.headers_timeout.duration(),
@@ -159,6 +157,11 @@ impl GatewayService {
             let samples = core.health.gauges();
             Box::pin(async move { samples })
         })
+    }
+
+    /// What its admin port serves.
+    pub fn admin(&self) -> Admin {
+        Admin::from(self.readiness()).gauges(self.gauges())
     }
 
     /// Waits for the reports to auth-svc that are under way; each gets one more try, and what was gathered is told.

@@ -11,14 +11,15 @@ use proto::gateway::v1::{
     BoundStatus, ConfigStatus, EgressStatus, GetStatusResponse, OauthStatus, ProbeStatus, RouteStatus,
 };
 use proto::router::v1::{Agent, ListModelsRequest, ListModelsResponse, ResolveRequest, Route};
-use proto::transport::v1::ProbeRequest;
+use proto::transport::v1::{ProbeRequest, ProbeResponse};
 use service_kit::{candidate_to_proto, failure_from_proto, failure_to_proto};
 
 use crate::bound::{self, Checked, check};
 use crate::budget::Budget;
 use crate::caller::Caller;
 use crate::core::Core;
-use crate::egress::{Wish, best_allowed, would_choose};
+use crate::egress::{Pass, Verdict, Wish, best_allowed, would_choose};
+use crate::links::Egress;
 use crate::pipeline::judged;
 
 /// Routes looked at together.
@@ -106,7 +107,8 @@ fn agents_in_question(table: &ListModelsResponse, caller: &Caller, agent: &str) 
     })]
 }
 
-fn models_of(agent: &Agent) -> Vec<String> {
+/// The models that an agent uses unless it asks for others.
+pub(crate) fn models_of(agent: &Agent) -> Vec<String> {
     let mut models = vec![agent.model.clone()];
     for fallback in &agent.fallbacks {
         if !models.contains(fallback) {
@@ -226,11 +228,22 @@ async fn try_upstream(
     let egress = core.links.egress(index).ok_or_else(bound::no_egress)?;
     let question = ProbeRequest { call_id, target: route.target.clone(), credential: Some(bound.sealed) };
     let pass = core.health.look(&egress.name, &route.target);
+    let (_, answer) = probe(egress, question, pass, budget).await;
+    let outcome = answer?.outcome.unwrap_or_default();
+    Ok((outcome.failure.as_ref().map(failure_from_proto), outcome.status))
+}
+
+/// The cheapest upstream request, which tells of egress and target as a call does.
+pub(crate) async fn probe(
+    egress: &Egress,
+    question: ProbeRequest,
+    pass: Pass,
+    budget: Budget,
+) -> (Verdict, Result<ProbeResponse, Failure>) {
     let answer = egress.probe(question, budget).await.result;
     let (verdict, failure) = judged(answer.as_ref().map(|answer| answer.outcome.as_ref()));
     pass.settle(verdict, failure.as_ref());
-    let outcome = answer?.outcome.unwrap_or_default();
-    Ok((outcome.failure.as_ref().map(failure_from_proto), outcome.status))
+    (verdict, answer)
 }
 
 /// Providers in use of which no route is bound.

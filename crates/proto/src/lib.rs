@@ -44,6 +44,7 @@ pub mod transport {
     }
 }
 
+pub mod codec;
 mod redact;
 
 /// Descriptors of every file in `proto/`, for reflection.

@@ -38,6 +38,7 @@ fn generate(into: &Path) {
     config.skip_debug(NO_DEBUG);
     tonic_prost_build::configure()
         .out_dir(into)
+        .codec_path("crate::codec::MessageCodec")
         .compile_fds_with_config(with_comments, config)
         .expect("code is generated");
     fs::write(into.join("switchboard.binpb"), compiler.encode_file_descriptor_set()).expect("descriptors are written");

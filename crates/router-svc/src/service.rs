@@ -9,7 +9,7 @@ use config::Config;
 use domain::service;
 use proto::router::v1::router_service_server::RouterServiceServer;
 use service_kit::admin::Readiness;
-use service_kit::{Mounted, ServiceLayers};
+use service_kit::{CallRoom, Full, Mounted, ServiceLayers};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +50,8 @@ struct Inner {
     targets: BTreeMap<String, String>,
     /// One reload at a time: the last one to read the file must be the last one to take effect.
     reloading: Mutex<()>,
+    /// For questions that are being answered.
+    places: CallRoom,
 }
 
 impl fmt::Debug for RouterService {
@@ -68,7 +70,18 @@ pub fn build(config: &Config, loader: Loader) -> Result<RouterService, BuildErro
     tracing::info!(digest = table.digest(), agents = table.agents.len(), "route table built");
     let in_force = ArcSwap::from_pointee(InForce { table, rejected: None });
     let targets = target_urls(config);
-    Ok(RouterService { inner: Arc::new(Inner { in_force, loader, targets, reloading: Mutex::new(()) }) })
+    let places = places(config.router.max_calls);
+    Ok(RouterService { inner: Arc::new(Inner { in_force, loader, targets, reloading: Mutex::new(()), places }) })
+}
+
+fn places(most: usize) -> CallRoom {
+    let full = Full {
+        service: service::ROUTER,
+        what: "router_calls",
+        message: format!("router-svc answers {most} questions, as many as it takes"),
+        next_step: "wait and retry, or raise `[router] max_calls`",
+    };
+    CallRoom::new(most, full)
 }
 
 fn target_urls(config: &Config) -> BTreeMap<String, String> {
@@ -94,6 +107,7 @@ impl RouterService {
     pub fn mounted(&self) -> Mounted {
         Mounted::new()
             .add(RouterServiceServer::new(Grpc::new(self.clone())))
+            .bounded(&self.inner.places)
             .layered(ServiceLayers::trusted(service::ROUTER))
     }
 

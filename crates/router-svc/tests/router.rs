@@ -90,6 +90,52 @@ async fn strangers_are_refused() {
     stop.cancel();
 }
 
+/// A reload that waits for its file takes the one place there is; health is asked as ever, and the place comes back.
+#[tokio::test]
+async fn more_questions_than_there_is_room_for_are_shed() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    write(dir.path(), "[router]\nmax_calls = 1");
+    let (file, (let_go, gate)) = (file_loader(dir.path()), std::sync::mpsc::channel::<()>());
+    let (config, gate) = (file().expect("a good file"), Mutex::new(gate));
+    let loader: Loader = Arc::new(move || {
+        let _ = gate.lock().expect("unharmed").recv();
+        file()
+    });
+    let service = build(&config, loader).expect("a table");
+    let path = dir.path().join("router-svc.sock");
+    let bound = Bound::bind(&ListenAddress::Unix(path.clone())).await.expect("bound");
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let router = service.mounted().listenable().await.expect("reflection");
+    tasks.spawn(serve(router, bound, ServeOptions::default(), stop.clone()));
+    let socket = PeerChannel::unix("router-svc", &path);
+    let mut clients = [in_process(&service), Client::new(socket.clone())];
+
+    let mut operator = in_process(&service);
+    let reload = tasks.spawn(async move { operator.reload(ReloadRequest {}).await });
+    for client in &mut clients {
+        let refused = loop {
+            match client.resolve(resolve("codex/gpt-5.5", "main")).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+        let failure = failure_from_status(&refused, "gateway");
+        assert_eq!((failure.reason, failure.service.as_str()), (Reason::Shed, "router-svc"));
+        assert_eq!(failure.retry_after_seconds, Some(1.0));
+        assert!(failure.next_step.contains("[router] max_calls"), "{failure:?}");
+        service_kit::check_health(socket.clone()).await.expect("serving");
+    }
+    drop(let_go);
+    reload.await.expect("no panic").expect("reloaded");
+    for client in &mut clients {
+        client.resolve(resolve("codex/gpt-5.5", "main")).await.expect("a place");
+    }
+    stop.cancel();
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(5), tasks.wait()).await.expect("ends");
+}
+
 #[tokio::test]
 async fn explains_without_errors() {
     let dir = tempfile::tempdir().expect("tempdir");

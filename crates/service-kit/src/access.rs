@@ -19,38 +19,79 @@ const FOR_BOTH: [&str; 3] = [
     "/switchboard.router.v1.RouterService/Explain",
     "/switchboard.router.v1.RouterService/ListModels",
 ];
-/// Methods among them that only operators use.
-const OPERATORS: [&str; 1] = ["/switchboard.router.v1.RouterService/Reload"];
+/// What operators alone call: gRPC services, and single methods of those on the call path. What stands in no list is
+/// nobody's, until somebody has thought about it.
+const OPERATORS: [&str; 7] = [
+    "/switchboard.auth.v1.AuditService/",
+    "/switchboard.auth.v1.CredentialService/",
+    "/switchboard.auth.v1.KeyService/",
+    "/switchboard.auth.v1.LoginService/",
+    "/switchboard.auth.v1.MaintenanceService/",
+    "/switchboard.gateway.v1.GatewayService/",
+    "/switchboard.router.v1.RouterService/Reload",
+];
 /// What says nothing of anybody: whoever has a certificate may ask.
 const ANYBODY: [&str; 2] = ["/grpc.health.v1.", "/grpc.reflection."];
+/// How those are called who alone may call what operators do.
+pub(crate) const OPERATORS_ALONE: &str = "operators";
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Callers {
+    Anybody,
+    Gateway,
+    Both,
+    Operators,
+    Nobody,
+}
+
+impl Callers {
+    /// Of the method at `path`, such as `/switchboard.auth.v1.KeyService/ListKeys`.
+    fn of(path: &str) -> Self {
+        let among = |list: &[&str]| {
+            list.iter().any(|known| if known.ends_with('/') { path.starts_with(known) } else { path == *known })
+        };
+        if ANYBODY.iter().any(|prefix| path.starts_with(prefix)) {
+            Self::Anybody
+        } else if among(&FOR_BOTH) {
+            Self::Both
+        } else if among(&OPERATORS) {
+            Self::Operators
+        } else if among(&CALL_PATH) {
+            Self::Gateway
+        } else {
+            Self::Nobody
+        }
+    }
+}
 
 /// Whether `caller` may call the method at `path`, such as `/switchboard.auth.v1.KeyService/ListKeys`.
 pub(crate) fn allows(path: &str, caller: &Identity) -> bool {
-    if ANYBODY.iter().any(|prefix| path.starts_with(prefix)) {
-        return true;
-    }
-    match caller {
-        Identity::Service(GATEWAY) => is_call_path(path),
-        Identity::Service(_) => false,
-        Identity::Operator(_) => !is_call_path(path) || FOR_BOTH.contains(&path),
+    match Callers::of(path) {
+        Callers::Anybody => true,
+        Callers::Gateway => *caller == Identity::Service(GATEWAY),
+        Callers::Both => matches!(caller, Identity::Service(GATEWAY) | Identity::Operator(_)),
+        Callers::Operators => matches!(caller, Identity::Operator(_)),
+        Callers::Nobody => false,
     }
 }
 
 /// Who may call the method at `path`, for messages.
 pub(crate) fn callers(path: &str) -> &'static str {
-    match is_call_path(path) {
-        true if FOR_BOTH.contains(&path) => "the gateway and operators",
-        true => "the gateway",
-        false => "operators",
+    match Callers::of(path) {
+        Callers::Anybody => "everybody with a certificate",
+        Callers::Gateway => "the gateway",
+        Callers::Both => "the gateway and operators",
+        Callers::Operators => OPERATORS_ALONE,
+        Callers::Nobody => "nobody on the network",
     }
-}
-
-fn is_call_path(path: &str) -> bool {
-    CALL_PATH.iter().any(|prefix| path.starts_with(prefix)) && !OPERATORS.contains(&path)
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
 
     fn operator() -> Identity {
@@ -75,7 +116,39 @@ mod tests {
             assert!(!allows("/switchboard.auth.v1.BindingService/Bind", &Identity::Service(other)), "{other}");
             assert!(allows("/grpc.health.v1.Health/Watch", &Identity::Service(other)), "{other}");
         }
+        for nobodys in ["/switchboard.auth.v1.OtherService/List", "/switchboard.router.v1.RouterService", "/x", ""] {
+            assert!(!allows(nobodys, &gateway) && !allows(nobodys, &operator()), "{nobodys}");
+        }
         assert_eq!(callers("/switchboard.auth.v1.BindingService/Bind"), "the gateway");
         assert_eq!(callers("/switchboard.auth.v1.KeyService/ListKeys"), "operators");
+    }
+
+    /// A method that is added must be thought about: it is in a list, or nobody may call it over the network.
+    #[test]
+    fn every_method_has_callers() {
+        let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).expect("descriptors").file;
+        let mut missing = Vec::new();
+        for (file, service) in files.iter().flat_map(|file| file.service.iter().map(move |service| (file, service))) {
+            for method in &service.method {
+                let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                if Callers::of(&path) == Callers::Nobody {
+                    missing.push(path);
+                }
+            }
+        }
+        assert!(missing.is_empty(), "in no list: {missing:?}");
+        // And what stands in a list is there.
+        let known = |name: &&str| {
+            let name = name.trim_matches('/');
+            files.iter().flat_map(|file| file.service.iter().map(move |service| (file, service))).any(
+                |(file, service)| {
+                    let own = format!("{}.{}", file.package(), service.name());
+                    own == name || service.method.iter().any(|method| format!("{own}/{}", method.name()) == name)
+                },
+            )
+        };
+        let all: Vec<&str> = CALL_PATH.into_iter().chain(FOR_BOTH).chain(OPERATORS).collect();
+        let unknown: Vec<&&str> = all.iter().filter(|name| !known(name)).collect();
+        assert!(unknown.is_empty(), "there is no {unknown:?}");
     }
 }

@@ -20,12 +20,16 @@ pub type Warnings = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Finding>> + 
 /// Reads the gauges of a service, at each scrape.
 pub type Gauges = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Sample>> + Send>> + Send + Sync>;
 
+/// What a service has to have done every few seconds; it must not wait for anything.
+pub type Upkeep = Arc<dyn Fn() + Send + Sync>;
+
 /// What stands on an admin port.
 #[derive(Clone)]
 pub struct Admin {
     readiness: Vec<Readiness>,
-    warnings: Option<Warnings>,
+    warnings: Vec<Warnings>,
     gauges: Vec<Gauges>,
+    upkeep: Vec<Upkeep>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -36,7 +40,7 @@ impl std::fmt::Debug for Admin {
 
 impl From<Readiness> for Admin {
     fn from(readiness: Readiness) -> Self {
-        Self { readiness: vec![readiness], warnings: None, gauges: Vec::new() }
+        Self { readiness: vec![readiness], warnings: Vec::new(), gauges: Vec::new(), upkeep: Vec::new() }
     }
 }
 
@@ -48,10 +52,10 @@ impl Admin {
         self
     }
 
-    /// With what an operator should know.
+    /// With what an operator should know, too.
     #[must_use]
     pub fn warnings(mut self, warnings: Warnings) -> Self {
-        self.warnings = Some(warnings);
+        self.warnings.push(warnings);
         self
     }
 
@@ -62,6 +66,18 @@ impl Admin {
         self
     }
 
+    /// With this done every few seconds, too.
+    #[must_use]
+    pub fn upkeep(mut self, upkeep: Upkeep) -> Self {
+        self.upkeep.push(upkeep);
+        self
+    }
+
+    /// What is to be done every few seconds.
+    pub(crate) fn all_upkeep(&self) -> Vec<Upkeep> {
+        self.upkeep.clone()
+    }
+
     /// All that must be ready.
     pub fn readiness(&self) -> &[Readiness] {
         &self.readiness
@@ -69,10 +85,10 @@ impl Admin {
 
     async fn ready(&self) -> Response {
         let failure = first_failure(&self.readiness).await;
-        let mut warnings = match &self.warnings {
-            Some(warnings) => warnings().await,
-            None => Vec::new(),
-        };
+        let mut warnings = Vec::new();
+        for more in &self.warnings {
+            warnings.extend(more().await);
+        }
         warnings.retain(|finding| finding.severity != Severity::Ok);
         let warnings: Vec<Finding> = warnings.into_iter().map(Finding::beside).collect();
         let (status, body) = match failure {

@@ -14,15 +14,33 @@ use tracing::Span;
 
 use crate::status::status_from_failure;
 
-/// Keeps a span open until the body has ended, and notes the gRPC status in it.
-pub(crate) struct SpanBody {
+/// Keeps a span open until the body has ended, and notes the gRPC status in it. Ends a gRPC stream with DEADLINE when its
+/// time is over: the head came in time, but the rest must too.
+pub(crate) struct ServedBody {
     inner: Body,
     span: Span,
+    /// The time that is left, and the service that the caller hears it from.
+    until: Option<(Pin<Box<Sleep>>, &'static str)>,
+    over: bool,
 }
 
-impl SpanBody {
-    pub(crate) fn wrap(inner: Body, span: Span) -> Body {
-        Body::new(Self { inner, span })
+impl ServedBody {
+    pub(crate) fn wrap(inner: Body, span: Span, until: Option<(Pin<Box<Sleep>>, &'static str)>) -> Body {
+        if span.is_none() && until.is_none() {
+            return inner;
+        }
+        Body::new(Self { inner, span, until, over: false })
+    }
+
+    /// The last frame of a stream whose time is over.
+    fn late(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
+        let Some((timer, service)) = &mut self.until else { return Poll::Pending };
+        std::task::ready!(timer.as_mut().poll(cx));
+        self.over = true;
+        let mut trailers = HeaderMap::new();
+        // Adding the status fails only for a message that is no header value, and ours is plain ASCII.
+        let _ = status_from_failure(&deadline_passed(service)).add_header(&mut trailers);
+        Poll::Ready(Frame::trailers(trailers))
     }
 }
 
@@ -37,50 +55,12 @@ pub(crate) fn note_status(span: &Span, headers: &HeaderMap) {
     }
 }
 
-impl HttpBody for SpanBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = &mut *self;
-        let polled = this.span.in_scope(|| Pin::new(&mut this.inner).poll_frame(cx));
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            note_status(&this.span, trailers);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// Ends a gRPC stream with DEADLINE when its time is over: the head came in time, but the rest must too.
-pub(crate) struct DeadlineBody {
-    inner: Body,
-    deadline: Pin<Box<Sleep>>,
-    service: &'static str,
-    over: bool,
-}
-
-impl DeadlineBody {
-    pub(crate) fn wrap(inner: Body, deadline: Sleep, service: &'static str) -> Body {
-        Body::new(Self { inner, deadline: Box::pin(deadline), service, over: false })
-    }
-}
-
 /// The failure of a call whose deadline passed in `service`.
 pub(crate) fn deadline_passed(service: &str) -> Failure {
     Failure::new(Reason::Deadline, service, format!("the caller's deadline passed while {service} worked"))
 }
 
-impl HttpBody for DeadlineBody {
+impl HttpBody for ServedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -89,17 +69,16 @@ impl HttpBody for DeadlineBody {
         if this.over {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
-            return Poll::Ready(frame);
+        let mut polled = this.span.in_scope(|| Pin::new(&mut this.inner).poll_frame(cx));
+        if polled.is_pending() {
+            polled = this.late(cx).map(|last| Some(Ok(last)));
         }
-        if this.deadline.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            note_status(&this.span, trailers);
         }
-        this.over = true;
-        let mut trailers = HeaderMap::new();
-        // Adding the status fails only for a message that is no header value, and ours is plain ASCII.
-        let _ = status_from_failure(&deadline_passed(this.service)).add_header(&mut trailers);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -22,10 +22,13 @@ use crate::layers::grpc_timeout;
 use crate::link::{Link, LinkError, Network, Place};
 use crate::peer::Peer;
 use crate::status::status_from_failure;
-use crate::tls::{Alert, MutualTls};
+use crate::tls::MutualTls;
 
 /// Says of a status made here that no connection to the peer was made: it has not seen the request.
 const UNREACHED: &str = "x-switchboard-unreached";
+/// What to do where a certificate is not taken.
+const CERTIFICATES: &str = "see that the address is that service's, and look at the certificates of both ends: `switchboard \
+                            certs list`, where the authority is; `switchboard certs renew` signs them anew";
 /// Connections to one peer.
 const CONNECTIONS: usize = 2;
 /// Most bytes of one gRPC message between our services: a request body at its limit, and its envelope.
@@ -65,7 +68,7 @@ impl PeerChannel {
     /// and come back, where the name then leads.
     pub fn network(peer: &'static str, address: &str, mutual: &MutualTls) -> Self {
         let (address, mutual) = (address.to_owned(), mutual.clone());
-        Self::at(peer, Place::Network(Arc::new(Network { peer, address, mutual, alert: Alert::default() })))
+        Self::at(peer, Place::Network(Arc::new(Network { peer, address, mutual })))
     }
 
     fn at(peer: &'static str, place: Place) -> Self {
@@ -87,21 +90,13 @@ impl PeerChannel {
     }
 
     fn unavailable(&self, error: &LinkError) -> Status {
-        // The outer texts say that something failed; the innermost cause says what happened.
-        let mut cause = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(inner) = source {
-            cause = inner.to_string();
-            source = inner.source();
+        let message = format!("{} does not answer: {error}", self.describe());
+        let mut failure = Failure::new(Reason::PeerUnavailable, service::GATEWAY, message);
+        if error.is_about_certificates() {
+            failure = failure.next_step(CERTIFICATES);
         }
-        if let Way::Links { place, .. } = &self.way
-            && let Some(alert) = place.alert()
-        {
-            cause = alert;
-        }
-        let message = format!("{} does not answer: {cause}", self.describe());
-        let mut status = status_from_failure(&Failure::new(Reason::PeerUnavailable, service::GATEWAY, message));
-        if matches!(error, LinkError::Connect(_)) {
+        let mut status = status_from_failure(&failure);
+        if error.is_unreached() {
             status.metadata_mut().insert(UNREACHED, MetadataValue::from_static("true"));
         }
         status
@@ -138,7 +133,10 @@ impl Service<Request<Body>> for PeerChannel {
         let method = request.uri().path().trim_start_matches('/');
         let span = tracing::info_span!(target: "hop", "rpc", otel.name = method, otel.kind = "client",
             rpc.system = "grpc", peer.service = self.peer, otel.status_code = field::Empty);
-        telemetry::inject(&span, request.headers_mut());
+        // A peer in this process sees the span itself.
+        if matches!(self.way, Way::Links { .. }) {
+            telemetry::inject(&span, request.headers_mut());
+        }
         let this = self.clone();
         let call = async move {
             match &this.way {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -19,11 +19,14 @@ use tower::ServiceExt;
 use crate::first_word::FirstWord;
 use crate::peer::Peer;
 use crate::server::{Ending, Stream, Tracked};
-use crate::tls::{HANDSHAKE, MutualTls};
+use crate::tls::{HANDSHAKE, MutualTls, is_about_certificates};
 use crate::watch::{Over, Patience, Watch};
 
 /// How long a connection that is asked to end may take.
 const FAREWELL: Duration = Duration::from_secs(10);
+/// Refusals that are told of at once, and within what time.
+const TOLD_AT_ONCE: u32 = 10;
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 
 /// One connection, accepted and not yet served.
 pub(crate) struct Connection {
@@ -45,6 +48,10 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<TlsAcceptor>,
     /// Mutual TLS, instead.
     pub(crate) mutual: Option<MutualTls>,
+    /// Its place among those who have not shown a certificate yet.
+    pub(crate) stranger: Option<OwnedSemaphorePermit>,
+    /// How often refusals are told of.
+    pub(crate) refusals: Arc<Refusals>,
     /// When its client's certificate ends.
     pub(crate) until: Option<Instant>,
     /// Cancelled when no further requests are to come.
@@ -64,6 +71,7 @@ impl Connection {
             shaken = self.handshake(stream) => shaken,
             () = shutdown.cancelled() => None,
         };
+        self.stranger = None;
         let Some(stream) = shaken else { return };
         let Self { router, peer, ending, watch, patience, until, .. } = self;
         let (asked, who) = (watch.clone(), peer.clone());
@@ -122,12 +130,16 @@ impl Connection {
             let error = match mutual.accept(stream).await {
                 Ok((stream, named)) => {
                     self.peer = Peer::Certified { identity: named.id.identity, addr };
-                    self.until = Some(deadline(named.expires_s));
+                    self.until = Some(deadline(named.term.ends_s));
                     return Some(Box::new(stream));
                 }
                 Err(error) => error,
             };
-            tracing::warn!(%error, peer = %addr, "refused a connection");
+            // Who speaks no TLS at all is a probe, or a stranger: there may be many, and nothing of ours is amiss.
+            match is_about_certificates(&error) && self.refusals.tell() {
+                true => tracing::warn!(%error, peer = %addr, "refused a connection"),
+                false => tracing::debug!(%error, peer = %addr, "refused a connection"),
+            }
             metrics::connection_closed("tls");
             return None;
         }
@@ -140,6 +152,28 @@ impl Connection {
         }
         metrics::connection_closed("tls");
         None
+    }
+}
+
+/// Keeps refusals from filling the log: whoever is refused may come again at once, and from everywhere.
+#[derive(Debug)]
+pub(crate) struct Refusals(Mutex<(Instant, u32)>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Mutex::new((Instant::now(), 0)))
+    }
+}
+
+impl Refusals {
+    /// Whether one more is to be told of: at most [`TOLD_AT_ONCE`] within [`TOLD_WITHIN`].
+    fn tell(&self) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.0.elapsed() >= TOLD_WITHIN {
+            *told = (Instant::now(), 0);
+        }
+        told.1 = told.1.saturating_add(1);
+        told.1 <= TOLD_AT_ONCE
     }
 }
 
@@ -195,4 +229,18 @@ fn fault(error: &(dyn Error + 'static)) -> Option<&'static str> {
         return Some("headers");
     }
     error.source().and_then(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_do_not_fill_the_log() {
+        let refusals = Refusals::default();
+        let told = || (0..1000).filter(|_| refusals.tell()).count();
+        assert_eq!((told(), told()), (TOLD_AT_ONCE as usize, 0));
+        tokio::time::advance(TOLD_WITHIN).await;
+        assert_eq!(told(), TOLD_AT_ONCE as usize);
+    }
 }

@@ -1,13 +1,12 @@
 //! Keys from files that nobody else can read, or from the environment.
 
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use crate::files;
+use crate::private::{self, Unread};
 
 /// A 32-byte key. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -71,18 +70,13 @@ impl SecretKey {
     /// Reads a key file. Refuses one that group or others can read, unless a container engine mounts it below `/run/secrets`.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
         let name = path.display().to_string();
-        let meta = fs::metadata(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => KeyFileError::Missing(name.clone()),
-            _ => KeyFileError::Unreadable(name.clone(), e),
+        let bytes = private::read(path).map_err(|unread| match unread {
+            Unread::Io(error) if error.kind() == std::io::ErrorKind::NotFound => KeyFileError::Missing(name.clone()),
+            Unread::Io(error) => KeyFileError::Unreadable(name.clone(), error),
+            Unread::TooOpen(mode) => KeyFileError::TooOpen(name.clone(), mode),
         })?;
-        if meta.mode() & 0o077 != 0 && !path.starts_with("/run/secrets") {
-            return Err(KeyFileError::TooOpen(name, meta.mode() & 0o7777));
-        }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::InvalidData => KeyFileError::Malformed(name.clone()),
-            _ => KeyFileError::Unreadable(name.clone(), e),
-        })?);
-        parse_key(&text).ok_or(KeyFileError::Malformed(name))
+        let text = std::str::from_utf8(&bytes).map_err(|_| KeyFileError::Malformed(name.clone()))?;
+        parse_key(text).ok_or(KeyFileError::Malformed(name))
     }
 
     /// Writes this key to a new file, mode 0600, whole or not at all: what is encrypted with the key outlives a power cut,
@@ -110,6 +104,7 @@ pub fn parse_key(text: &str) -> Option<SecretKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

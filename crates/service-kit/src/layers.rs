@@ -1,25 +1,32 @@
 //! What stands around every service, in process and behind a socket alike. tonic's own deadline and panic handling
 //! lives in its `Server`, which neither the in-process path nor the port shared with HTTP goes through.
 
-use std::panic::AssertUnwindSafe;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::LazyLock;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use domain::{Failure, Reason};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::time::Sleep;
+use tower::{Layer, Service};
 use tracing::{Instrument, Span, field};
 
 use crate::access;
-use crate::body::{DeadlineBody, SpanBody, deadline_passed, note_status};
+use crate::body::{ServedBody, deadline_passed, note_status};
 use crate::peer::Peer;
 use crate::status::status_from_failure;
 
 static HOST: LazyLock<String> = LazyLock::new(|| gethostname::gethostname().to_string_lossy().into_owned());
+static HOST_VALUE: LazyLock<HeaderValue> =
+    LazyLock::new(|| HeaderValue::from_str(&HOST).unwrap_or(HeaderValue::from_static("?")));
 
 /// Name of this host, as it stands in hops.
 pub fn hostname() -> &'static str {
@@ -46,40 +53,179 @@ impl ServiceLayers {
 
     /// Puts the layers around `router`. The last one added stands outermost.
     pub fn apply(self, router: axum::Router) -> axum::Router {
-        let router = if self.trusted_only {
-            // Innermost, so that a refusal is traced like any other answer.
-            router.layer(from_fn_with_state(self.service, trusted_peers))
-        } else {
-            router
+        router.layer(self)
+    }
+}
+
+impl<S> Layer<S> for ServiceLayers {
+    type Service = Layered<S>;
+
+    fn layer(&self, inner: S) -> Layered<S> {
+        Layered { layers: *self, inner }
+    }
+}
+
+/// A service within its layers. One service for all of them: each of axum's own layers costs every request a copy of all
+/// that is within it.
+#[derive(Clone, Debug)]
+pub struct Layered<S> {
+    layers: ServiceLayers,
+    inner: S,
+}
+
+impl<S> Service<Request> for Layered<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (layers, grpc) = (self.layers, is_grpc(request.headers()));
+        // Health and reflection are asked every few seconds, and say nothing about agents' calls.
+        let span = match request.uri().path().starts_with("/grpc.") {
+            true => Span::none(),
+            false => layers.server_span(grpc, &request),
         };
-        router
-            // Below the deadline: a panic must not look like silence.
-            .layer(from_fn_with_state(self.service, catch_panic))
-            // Below the trace, so that a deadline shows in the span.
-            .layer(from_fn_with_state(self.service, deadline))
-            // Outermost: the span lives until the body ends, whatever ends it.
-            .layer(from_fn_with_state(self.service, trace))
-            .layer(from_fn(untraced_health))
+        if let Err(failure) = layers.admit(&request) {
+            // It is traced like any other answer.
+            let response = layers.traced(refuse(grpc, &failure), grpc, &span);
+            return Box::pin(std::future::ready(Ok(response.map(|body| ServedBody::wrap(body, span, None)))));
+        }
+        // Over plain HTTP it is the handler's affair: the answer that ends a gRPC call is none there.
+        let left = grpc_timeout(request.headers()).filter(|_| grpc);
+        let until = left.map(|left| Box::pin(tokio::time::sleep(left)));
+        let called = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| self.inner.call(request))));
+        let entered = span.clone();
+        let answer = async move {
+            let (response, until) = layers.answer(called, grpc, until).await;
+            let response = layers.traced(response, grpc, &span);
+            Ok(response.map(|body| ServedBody::wrap(body, span, until.map(|until| (until, layers.service)))))
+        };
+        Box::pin(answer.instrument(entered))
     }
 }
 
-/// Marks health and reflection calls, which come every few seconds and say nothing about agents' calls.
-async fn untraced_health(mut request: Request, next: Next) -> Response {
-    if request.uri().path().starts_with("/grpc.") {
-        request.extensions_mut().insert(Untraced);
+/// Time that is left, as a timer.
+type Until = Pin<Box<Sleep>>;
+
+impl ServiceLayers {
+    /// The answer, whatever becomes of its handler, and the time that is left for its body: a panic must not take the
+    /// connection's other calls with it, nor look like silence; and `grpc-timeout` is honoured.
+    async fn answer(
+        self,
+        called: std::thread::Result<impl Future<Output = Result<Response, Infallible>>>,
+        grpc: bool,
+        mut until: Option<Until>,
+    ) -> (Response, Option<Until>) {
+        let answering = async {
+            match called {
+                Ok(answer) => AssertUnwindSafe(answer).catch_unwind().await,
+                Err(panic) => Err(panic),
+            }
+        };
+        let answered = match &mut until {
+            None => answering.await,
+            Some(timer) => tokio::select! {
+                biased;
+                answered = answering => answered,
+                () = timer => return (refuse(true, &deadline_passed(self.service)), None),
+            },
+        };
+        let response = answered.map_or_else(|_| self.panicked(grpc), |Ok(response)| response);
+        (response, until)
     }
-    next.run(request).await
+
+    fn panicked(self, grpc: bool) -> Response {
+        let service = self.service;
+        tracing::error!(service, "a request handler panicked");
+        refuse(grpc, &Failure::new(Reason::Internal, service, format!("{service} failed on this request")))
+    }
+
+    /// Notes an answer in its span, and in the answer where it was given.
+    fn traced(self, mut response: Response, grpc: bool, span: &Span) -> Response {
+        if span.is_none() {
+            return response;
+        }
+        if grpc {
+            let headers = response.headers_mut();
+            headers.insert("x-switchboard-host", HOST_VALUE.clone());
+            if let Some(id) = telemetry::span_id(span).and_then(|id| HeaderValue::try_from(id).ok()) {
+                headers.insert("x-switchboard-span", id);
+            }
+            note_status(span, headers);
+            return response;
+        }
+        span.record("http.response.status_code", response.status().as_u16());
+        if response.status().is_server_error() {
+            span.record("otel.status_code", "ERROR");
+        }
+        response
+    }
+
+    /// The server's span, a child of the caller's.
+    fn server_span(self, grpc: bool, request: &Request) -> Span {
+        let span = if grpc { self.grpc_span(request) } else { self.http_span(request) };
+        telemetry::set_parent(&span, request.headers());
+        span
+    }
+
+    fn grpc_span(self, request: &Request) -> Span {
+        let method = request.uri().path().trim_start_matches('/');
+        tracing::info_span!(target: "hop", "rpc", otel.name = method, otel.kind = "server", rpc.system = "grpc",
+            switchboard.service = self.service, rpc.grpc.status_code = field::Empty, otel.status_code = field::Empty,
+            switchboard.reason = field::Empty, switchboard.call_id = field::Empty)
+    }
+
+    fn http_span(self, request: &Request) -> Span {
+        let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
+        tracing::info_span!(target: "hop", "http", otel.name = format!("{} {route}", request.method()),
+            otel.kind = "server", switchboard.service = self.service, http.request.method = %request.method(),
+            http.route = route, http.response.status_code = field::Empty, otel.status_code = field::Empty,
+            switchboard.reason = field::Empty, switchboard.call_id = field::Empty)
+    }
+
+    /// Refuses callers that are neither this process, nor of this user, nor named for it by a certificate.
+    fn admit(self, request: &Request) -> Result<(), Failure> {
+        let (service, path) = (self.service, request.uri().path());
+        let peer = request.extensions().get::<Peer>();
+        if !self.trusted_only || peer.is_some_and(|peer| peer.may_call(path)) {
+            return Ok(());
+        }
+        let who = peer.map_or_else(|| "a caller of unknown identity".to_owned(), Peer::describe);
+        tracing::warn!(service, peer = %who, path, "refused a caller");
+        let message = match peer {
+            Some(Peer::Certified { .. }) => {
+                format!("{service} serves {path} to {}, not to {who}", access::callers(path))
+            }
+            _ => format!("{service} serves this method to its own user only, not to {who}"),
+        };
+        let failure = Failure::new(Reason::PeerRefused, service, message);
+        Err(match peer {
+            Some(Peer::Certified { .. }) => failure.next_step(match access::callers(path) {
+                access::OPERATORS_ALONE => {
+                    "use an operator's certificate: `switchboard certs init --operator NAME` makes one"
+                }
+                _ => "nobody else needs it: agents' calls go to the gateway's port, with a key",
+            }),
+            _ => failure,
+        })
+    }
 }
 
-#[derive(Clone, Copy)]
-struct Untraced;
-
-fn is_grpc(headers: &HeaderMap) -> bool {
+/// Whether the answer has to be gRPC's.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A failure in the caller's own protocol.
-fn refuse(grpc: bool, failure: &Failure) -> Response {
+pub(crate) fn refuse(grpc: bool, failure: &Failure) -> Response {
     if grpc {
         return status_from_failure(failure).into_http::<Body>();
     }
@@ -89,47 +235,6 @@ fn refuse(grpc: bool, failure: &Failure) -> Response {
         "reason": failure.reason.as_str(), "nextStep": failure.next_step } });
     let status = StatusCode::from_u16(row.http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-/// Opens the server's span as a child of the caller's, and says in the answer where it was given.
-async fn trace(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    if request.extensions().get::<Untraced>().is_some() {
-        return next.run(request).await;
-    }
-    let grpc = is_grpc(request.headers());
-    let span = server_span(service, grpc, &request);
-    telemetry::set_parent(&span, request.headers());
-    let mut response = next.run(request).instrument(span.clone()).await;
-    let headers = response.headers_mut();
-    if grpc {
-        headers
-            .insert("x-switchboard-host", HeaderValue::from_str(hostname()).unwrap_or(HeaderValue::from_static("?")));
-        if let Some(id) = telemetry::span_id(&span).and_then(|id| HeaderValue::try_from(id).ok()) {
-            headers.insert("x-switchboard-span", id);
-        }
-        note_status(&span, headers);
-    } else {
-        span.record("http.response.status_code", response.status().as_u16());
-        if response.status().is_server_error() {
-            span.record("otel.status_code", "ERROR");
-        }
-    }
-    response.map(|body| SpanBody::wrap(body, span))
-}
-
-fn server_span(service: &'static str, grpc: bool, request: &Request) -> Span {
-    let path = request.uri().path();
-    if grpc {
-        let method = path.trim_start_matches('/');
-        return tracing::info_span!(target: "hop", "rpc", otel.name = method, otel.kind = "server", rpc.system = "grpc",
-            switchboard.service = service, rpc.grpc.status_code = field::Empty, otel.status_code = field::Empty,
-            switchboard.reason = field::Empty, switchboard.call_id = field::Empty);
-    }
-    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    tracing::info_span!(target: "hop", "http", otel.name = format!("{} {route}", request.method()), otel.kind = "server",
-        switchboard.service = service, http.request.method = %request.method(), http.route = route,
-        http.response.status_code = field::Empty, otel.status_code = field::Empty,
-        switchboard.reason = field::Empty, switchboard.call_id = field::Empty)
 }
 
 /// Time left to the caller, from the `grpc-timeout` header: at most 8 digits and a unit.
@@ -149,46 +254,6 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
         "n" => Duration::from_nanos(n),
         _ => return None,
     })
-}
-
-/// Honours `grpc-timeout`, for the head and for the body. Over plain HTTP it is the handler's affair: the answer that
-/// ends a gRPC call is none there.
-async fn deadline(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    let left = grpc_timeout(request.headers()).filter(|_| is_grpc(request.headers()));
-    let Some(left) = left else { return next.run(request).await };
-    let until = tokio::time::Instant::now() + left;
-    match tokio::time::timeout_at(until, next.run(request)).await {
-        Ok(response) => response.map(|body| DeadlineBody::wrap(body, tokio::time::sleep_until(until), service)),
-        Err(_) => refuse(true, &deadline_passed(service)),
-    }
-}
-
-/// Turns a panic into INTERNAL: one defect must not take the connection's other calls with it.
-async fn catch_panic(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    let grpc = is_grpc(request.headers());
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            tracing::error!(service, "a request handler panicked");
-            refuse(grpc, &Failure::new(Reason::Internal, service, format!("{service} failed on this request")))
-        }
-    }
-}
-
-/// Refuses callers that are neither this process, nor of this user, nor named for it by a certificate.
-async fn trusted_peers(State(service): State<&'static str>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().cloned();
-    let path = request.uri().path();
-    if peer.as_ref().is_some_and(|peer| peer.may_call(path)) {
-        return next.run(request).await;
-    }
-    let who = peer.as_ref().map_or_else(|| "a caller of unknown identity".to_owned(), Peer::describe);
-    tracing::warn!(service, peer = %who, path, "refused a caller");
-    let message = match peer {
-        Some(Peer::Certified { .. }) => format!("{service} serves {path} to {}, not to {who}", access::callers(path)),
-        _ => format!("{service} serves this method to its own user only, not to {who}"),
-    };
-    refuse(is_grpc(request.headers()), &Failure::new(Reason::PeerRefused, service, message))
 }
 
 #[cfg(test)]

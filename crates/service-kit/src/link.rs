@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use crate::server::{Stream, Tracked};
-use crate::tls::{Alert, Heard, MutualTls};
+use crate::tls::{Alert, Heard, MutualTls, is_about_certificates};
 
 /// Bytes of one stream that may wait for its reader, and so the memory that a reader who has stopped costs.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -51,8 +52,6 @@ pub(crate) struct Network {
     pub(crate) address: String,
     /// Our own certificate.
     pub(crate) mutual: MutualTls,
-    /// How it has ended the last connection.
-    pub(crate) alert: Alert,
 }
 
 impl fmt::Display for Place {
@@ -65,14 +64,6 @@ impl fmt::Display for Place {
 }
 
 impl Place {
-    /// What it has said of itself when it ended a connection.
-    pub(crate) fn alert(&self) -> Option<String> {
-        match self {
-            Self::Socket(_) => None,
-            Self::Network(network) => network.alert.last(),
-        }
-    }
-
     /// How long connecting may take; the time between two signs of life, and how long one may take. A host or a network
     /// that has gone says nothing, and calls wait for it for so long.
     fn times(&self) -> [Duration; 3] {
@@ -84,56 +75,72 @@ impl Place {
         .map(Duration::from_secs)
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    /// A connection, and what it will have heard of its end.
+    async fn connect(&self) -> io::Result<(Box<dyn Stream>, Alert)> {
+        let alert = Alert::default();
         match self {
-            Self::Socket(path) => Ok(Box::new(dial(path).await?)),
+            Self::Socket(path) => Ok((Box::new(dial(path).await?), alert)),
             Self::Network(network) => {
-                network.alert.clear();
                 let stream = network.mutual.connect(network.peer, &network.address).await?;
                 let place = format!("{} at {self}", network.peer);
-                Ok(Box::new(Heard::new(stream, network.alert.clone(), place)))
+                Ok((Box::new(Heard::new(stream, alert.clone(), place)), alert))
             }
         }
     }
 }
 
 /// One connection, or none for now.
-pub(crate) struct Link {
+pub(crate) struct Link(Arc<State>);
+
+struct State {
     place: Place,
-    open: Mutex<Option<SendRequest<Body>>>,
-    /// One at a time connects; the others then use the same, or have failed with it.
-    connecting: tokio::sync::Mutex<()>,
+    open: Mutex<Option<Open>>,
+    /// The last attempt to connect. One at a time connects; the others then use the same, or have failed with it.
+    attempt: Mutex<Option<Attempt>>,
     failed: Mutex<Option<Failed>>,
     tasks: TaskTracker,
 }
 
+/// A connection that is open.
+#[derive(Clone, Debug)]
+struct Open {
+    sender: SendRequest<Body>,
+    alert: Alert,
+}
+
+/// What an attempt to connect has come to; `None` while it is under way.
+type Attempt = watch::Receiver<Option<Result<Open, Failed>>>;
+
 /// An attempt to connect that came to nothing.
 #[derive(Clone, Debug)]
-struct Failed {
-    at: Instant,
+pub(crate) struct Failed {
     /// Until when nobody tries again: who does not answer would make each caller wait as long.
     until: Instant,
-    kind: io::ErrorKind,
     cause: String,
+    /// It is a certificate that is not taken.
+    pub(crate) certificate: bool,
 }
 
 /// A request came to nothing.
 #[derive(Debug)]
 pub(crate) enum LinkError {
     /// No connection was made: the peer has not seen the request.
-    Connect(io::Error),
-    /// The connection was broken.
-    Broken(hyper::Error),
+    Connect(Failed),
+    /// The peer has ended the connection without a word of HTTP, with this alert: it takes nothing from us.
+    Refused(String),
+    /// The connection was broken. `unsent`: before the request was sent.
+    Broken {
+        /// How.
+        error: hyper::Error,
+        /// Nothing of the request was sent.
+        unsent: bool,
+    },
 }
 
 impl Link {
     pub(crate) fn new(place: Place) -> Self {
-        let (open, connecting, failed) = (Mutex::default(), tokio::sync::Mutex::default(), Mutex::default());
-        Self { place, open, connecting, failed, tasks: TaskTracker::new() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<SendRequest<Body>>> {
-        lock(&self.open)
+        let (open, attempt, failed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self(Arc::new(State { place, open, attempt, failed, tasks: TaskTracker::new() }))
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -141,54 +148,68 @@ impl Link {
         let mut request = whole(request);
         let mut again = true;
         loop {
-            let mut connection = self.connection().await?;
-            match connection.try_send_request(request).await {
+            let Open { mut sender, alert } = self.connection().await?;
+            let mut error = match sender.try_send_request(request).await {
                 Ok(response) => return Ok(response),
-                Err(mut error) => match error.take_message().filter(|_| again) {
-                    // The connection has ended just now, and nothing was sent.
-                    Some(unsent) => (request, again) = (unsent, false),
-                    None => return Err(LinkError::Broken(error.into_error())),
-                },
+                Err(error) => error,
+            };
+            let unsent = error.take_message();
+            if let Some(alert) = alert.first_word() {
+                return Err(LinkError::Refused(alert));
+            }
+            match unsent {
+                // The connection has ended just now, and nothing was sent.
+                Some(unsent) if again => (request, again) = (unsent, false),
+                unsent => return Err(LinkError::Broken { error: error.into_error(), unsent: unsent.is_some() }),
             }
         }
     }
 
-    fn usable(&self) -> Option<SendRequest<Body>> {
-        self.lock().as_ref().filter(|open| !open.is_closed()).cloned()
-    }
-
-    async fn connection(&self) -> Result<SendRequest<Body>, LinkError> {
-        if let Some(open) = self.usable() {
+    async fn connection(&self) -> Result<Open, LinkError> {
+        if let Some(open) = self.0.usable() {
             return Ok(open);
         }
-        let asked = Instant::now();
-        self.failed_since(asked)?;
-        let _one_at_a_time = self.connecting.lock().await;
-        if let Some(open) = self.usable() {
-            return Ok(open);
-        }
-        self.failed_since(asked)?;
-        let connected = self.connect().await;
-        *lock(&self.failed) = connected.as_ref().err().map(|error| Failed::now(error, asked));
-        let sender = connected.map_err(LinkError::Connect)?;
-        *self.lock() = Some(sender.clone());
-        Ok(sender)
+        let mut attempt = self.0.attempt()?;
+        let ended = attempt.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+        ended.unwrap_or_else(|| Err(Failed::interrupted())).map_err(LinkError::Connect)
+    }
+}
+
+impl State {
+    fn usable(&self) -> Option<Open> {
+        lock(&self.open).as_ref().filter(|open| !open.sender.is_closed()).cloned()
     }
 
-    /// The failure of an attempt that ended after `asked`, or lately after a long wait: it is everybody's.
-    fn failed_since(&self, asked: Instant) -> Result<(), LinkError> {
-        let failed = lock(&self.failed).clone();
-        match failed.filter(|failed| failed.at >= asked || Instant::now() < failed.until) {
-            Some(failed) => Err(LinkError::Connect(io::Error::new(failed.kind, failed.cause))),
-            None => Ok(()),
+    /// The attempt that is under way, or a new one. It outlives who began it: who has little time must not keep those from
+    /// a connection who come after, and each would begin anew.
+    fn attempt(self: &Arc<Self>) -> Result<Attempt, LinkError> {
+        let mut last = lock(&self.attempt);
+        let goes_on = |attempt: &&Attempt| attempt.borrow().is_none() && attempt.has_changed().is_ok();
+        // Under way, or just made.
+        if let Some(attempt) = last.as_ref().filter(|attempt| goes_on(attempt) || self.usable().is_some()) {
+            return Ok(attempt.clone());
         }
+        if let Some(failed) = lock(&self.failed).clone().filter(|failed| Instant::now() < failed.until) {
+            return Err(LinkError::Connect(failed));
+        }
+        let (tell, attempt) = watch::channel(None);
+        let this = Arc::clone(self);
+        drop(self.tasks.spawn(async move {
+            let began = Instant::now();
+            let made = this.connect().await.map_err(|error| Failed::now(&error, began));
+            *lock(&this.failed) = made.as_ref().err().cloned();
+            *lock(&this.open) = made.as_ref().ok().cloned();
+            tell.send_replace(Some(made));
+        }));
+        *last = Some(attempt.clone());
+        Ok(attempt)
     }
 
-    async fn connect(&self) -> io::Result<SendRequest<Body>> {
+    async fn connect(&self) -> io::Result<Open> {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "no connection was made in time");
         let [connect, interval, answer] = self.place.times();
         let dialled = tokio::time::timeout(connect, self.place.connect()).await;
-        let stream = dialled.unwrap_or_else(|_| Err(late()))?;
+        let (stream, alert) = dialled.unwrap_or_else(|_| Err(late()))?;
         let shaken = http2::Builder::new(Tracked(self.tasks.clone()))
             .timer(TokioTimer::new())
             .keep_alive_interval(interval)
@@ -208,16 +229,29 @@ impl Link {
                 tracing::debug!(%error, "the connection to a peer has ended");
             }
         }));
-        Ok(sender)
+        Ok(Open { sender, alert })
     }
 }
 
 impl Failed {
-    fn now(error: &io::Error, asked: Instant) -> Self {
-        let at = Instant::now();
+    fn now(error: &io::Error, began: Instant) -> Self {
         // A refusal costs nothing, and is asked for again by the next one.
-        let pause = at.duration_since(asked).min(LONGEST_PAUSE);
-        Self { at, until: at + pause, kind: error.kind(), cause: error.to_string() }
+        let pause = began.elapsed().min(LONGEST_PAUSE);
+        Self { until: Instant::now() + pause, cause: innermost(error), certificate: is_about_certificates(error) }
+    }
+
+    /// The process ends.
+    fn interrupted() -> Self {
+        let cause = "connecting was broken off".to_owned();
+        Self { until: Instant::now(), cause, certificate: false }
+    }
+}
+
+/// The outer texts say that something failed; the innermost cause says what happened.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    match error.source() {
+        Some(inner) => innermost(inner),
+        None => error.to_string(),
     }
 }
 
@@ -226,20 +260,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl LinkError {
+    /// The peer has not seen the request.
+    pub(crate) fn is_unreached(&self) -> bool {
         match self {
-            Self::Connect(error) => error.fmt(f),
-            Self::Broken(error) => error.fmt(f),
+            Self::Connect(_) | Self::Refused(_) => true,
+            Self::Broken { unsent, .. } => *unsent,
+        }
+    }
+
+    /// It is a certificate that is not taken.
+    pub(crate) fn is_about_certificates(&self) -> bool {
+        match self {
+            Self::Connect(failed) => failed.certificate,
+            Self::Refused(_) => true,
+            Self::Broken { .. } => false,
         }
     }
 }
 
-impl Error for LinkError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
+impl fmt::Display for LinkError {
+    /// What happened, in the words of its innermost cause.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect(error) => error.source(),
-            Self::Broken(error) => error.source(),
+            Self::Connect(failed) => f.write_str(&failed.cause),
+            Self::Refused(alert) => f.write_str(alert),
+            Self::Broken { error, .. } => f.write_str(&innermost(error)),
         }
     }
 }
@@ -287,6 +333,7 @@ mod tests {
         assert_eq!(whole(request).uri(), "http://localhost/a.B/C");
         let request = Request::post("/a.B/C").body(Body::empty()).expect("a request");
         let error = link.send(request).await.expect_err("nobody is there");
+        assert!(error.is_unreached() && !error.is_about_certificates(), "{error}");
         assert!(matches!(error, LinkError::Connect(_)) && error.to_string().contains("No such file"), "{error}");
     }
 }

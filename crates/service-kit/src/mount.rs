@@ -3,20 +3,25 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response as Answer};
 use domain::{Failure, Reason, service};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use http::Request;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tower::layer::layer_fn;
 use tower::{Service, ServiceExt};
 
 use crate::admin::Readiness;
 use crate::health::ready_health;
-use crate::layers::ServiceLayers;
+use crate::layers::{ServiceLayers, is_grpc};
+use crate::room::{ByteRoom, CallRoom};
 use crate::status::{status_from_failure, unknown_to};
 
 /// gRPC services and their names.
@@ -56,6 +61,22 @@ impl Mounted {
     #[must_use]
     pub fn merge_http(mut self, http: axum::Router) -> Self {
         self.router = self.router.merge(http);
+        self
+    }
+
+    /// With a bound on the calls of all that was added so far, of which there must be something. Below its layers, so that a
+    /// refusal is traced like any answer, and strangers take no place. Health and reflection come later, and have none.
+    #[must_use]
+    pub fn bounded(mut self, calls: &CallRoom) -> Self {
+        self.router = self.router.route_layer(calls.clone());
+        self
+    }
+
+    /// With the bytes of requests counted, as [`Self::bounded`] does calls. Whoever keeps a request's bytes finds their
+    /// [`HeldBytes`](crate::HeldBytes) among its extensions.
+    #[must_use]
+    pub fn counted(mut self, room: &ByteRoom) -> Self {
+        self.router = self.router.route_layer(room.clone());
         self
     }
 
@@ -106,30 +127,51 @@ impl Mounted {
         let v1alpha = reflection().build_v1alpha().map_err(|e| MountError(e.to_string()))?;
         let mounted = self.add(health).add(v1).add(v1alpha);
         let served: Arc<[&'static str]> = mounted.names.into();
-        let tell = move |request, next| unknown_method(Arc::clone(&served), request, next);
-        Ok(mounted.router.layer(axum::middleware::from_fn(tell)))
+        Ok(mounted.router.layer(layer_fn(move |inner| Telling { inner, served: Arc::clone(&served) })))
     }
 }
 
 /// Who asks a gRPC method that this version does not have is told so, with the version; who asks one of a service that
 /// stands behind another listener, that it is not here. "Not found" says nothing.
-async fn unknown_method(
+#[derive(Clone)]
+struct Telling<S> {
+    inner: S,
     served: Arc<[&'static str]>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
-    let grpc = request.headers().get(http::header::CONTENT_TYPE);
-    let grpc = grpc.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
-    let response = next.run(request).await;
-    let code = response.headers().get(Status::GRPC_STATUS).map(http::HeaderValue::as_bytes);
-    let unimplemented = code == Some(b"12") && !response.headers().contains_key("grpc-status-details-bin");
-    if !grpc || !(unimplemented || response.status() == http::StatusCode::NOT_FOUND) {
-        return response;
+}
+
+impl<S> Service<axum::extract::Request> for Telling<S>
+where
+    S: Service<axum::extract::Request, Response = Answer, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Answer, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
     }
-    let failure = match !served.contains(&service.as_str()) && is_ours(&service) {
-        true => elsewhere(&service),
-        false => unknown_to(owner(&service), Some(env!("CARGO_PKG_VERSION"))),
+
+    fn call(&mut self, request: axum::extract::Request) -> Self::Future {
+        if !is_grpc(request.headers()) {
+            return Either::Left(self.inner.call(request));
+        }
+        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+        let (answer, served) = (self.inner.call(request), Arc::clone(&self.served));
+        Either::Right(Box::pin(answer.map(move |answer| answer.map(|answer| told(answer, &service, &served)))))
+    }
+}
+
+/// An answer as it is, or what is the matter with the method that it does not know.
+fn told(answer: Answer, service: &str, served: &[&'static str]) -> Answer {
+    let code = answer.headers().get(Status::GRPC_STATUS).map(http::HeaderValue::as_bytes);
+    let unimplemented = code == Some(b"12") && !answer.headers().contains_key("grpc-status-details-bin");
+    if !unimplemented && answer.status() != http::StatusCode::NOT_FOUND {
+        return answer;
+    }
+    let failure = match !served.contains(&service) && is_ours(service) {
+        true => elsewhere(service),
+        false => unknown_to(owner(service), Some(env!("CARGO_PKG_VERSION"))),
     };
     status_from_failure(&failure).into_http::<axum::body::Body>()
 }

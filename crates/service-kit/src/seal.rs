@@ -74,7 +74,10 @@ pub enum SealRefusal {
     #[error("seal replayed: each seal is accepted once")]
     Replayed,
     /// It was made before the memory of what was opened begins.
-    #[error("seal is older than this transport-svc, which cannot know whether it was used before a restart")]
+    #[error(
+        "seal is older than this transport-svc, which cannot know whether it was used before a restart; do the clocks of \
+         auth-svc and transport-svc agree?"
+    )]
     BeforeStart,
     /// It names another origin or path.
     #[error("seal names another target: the origin and path that auth-svc allowed are not those of this target")]

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection::Connection;
 use crate::listener::Bound;
 use crate::peer::Peer;
-use crate::tls::MutualTls;
+use crate::tls::{self, MutualTls};
 use crate::watch::{Patience, Watch};
 
 /// How long a client may take to say which protocol it speaks, and then for the headers of a request, where nothing else
@@ -35,10 +35,15 @@ const MAX_FAULTS: usize = 16 * 1024;
 /// Streams of one connection from the network that a client may give up before they are looked at: what comes at once when
 /// a client stops all of its calls, and an end to one that does nothing else.
 const MAX_UNSEEN: usize = 1000;
+/// How long a client may be silent before it is asked for a sign of life; the same where other hosts connect.
+const PING: Duration = Duration::from_secs(30);
+const PING_HOSTS: Duration = Duration::from_secs(10);
 /// Streams of one connection from the network at a time.
 const MAX_STREAMS: u32 = 1000;
 /// As much on a socket of our own, where one gateway's calls come: more than there can be.
 const MAX_INTERNAL_STREAMS: u32 = 1_000_000;
+/// Connections at a time, to a port with mutual TLS, of those who have not shown a certificate yet.
+pub(crate) const MAX_STRANGERS: usize = 256;
 /// Most bytes of the headers of a request.
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// Bytes of an answer that may wait here for their reader, beside what the kernel holds.
@@ -144,12 +149,16 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
     let tasks = TaskTracker::new();
     let (ending, abort) = (Ending::default(), CancellationToken::new());
     let ours = matches!(listener, Bound::Unix(..)) || options.mutual.is_some();
-    let builder = Arc::new(builder(&tasks, ours, options.headers_timeout));
+    // A peer whose host or network has gone leaves its requests running, and paid for, until that is found out. What it has
+    // not acknowledged tells (`tls::prepare`): a ping makes sure that there is something.
+    let ping = if options.mutual.is_some() { PING_HOSTS } else { PING };
+    let builder = Arc::new(builder(&tasks, ours, options.headers_timeout, ping));
     let places = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
-    let mut turned_away = TurnedAway::default();
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
+    let (mut turned_away, refusals) = (TurnedAway::default(), Arc::default());
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&listener, options.mutual.is_some()) => accepted,
             () = shutdown.cancelled() => break,
         };
         let (stream, peer) = match accepted {
@@ -165,6 +174,16 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
             turned_away.note(options.max_connections);
             continue;
         };
+        let stranger = match &options.mutual {
+            Some(_) if matches!(peer, Peer::Tcp { .. }) => match Arc::clone(&strangers).try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    turned_away.note(MAX_STRANGERS);
+                    continue;
+                }
+            },
+            _ => None,
+        };
         let connection = Connection {
             _place: place,
             headers_timeout: options.headers_timeout,
@@ -175,6 +194,8 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
             builder: Arc::clone(&builder),
             tls: options.tls.clone(),
             mutual: options.mutual.clone(),
+            stranger,
+            refusals: Arc::clone(&refusals),
             until: None,
             shutdown: shutdown.clone(),
             ending: ending.clone(),
@@ -223,7 +244,7 @@ impl TurnedAway {
 }
 
 /// `ours`: only our own services and operators can connect.
-fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration) -> auto::Builder<Tracked> {
+fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration, ping: Duration) -> auto::Builder<Tracked> {
     // Callers that cancel streams are normal here; the default closes the whole connection after 1024 of them. On a
     // socket of our own nobody does it to harm.
     let (max_faults, max_unseen, max_streams) = match ours {
@@ -240,7 +261,7 @@ fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration) -> auto::
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_interval(ping)
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(max_streams)
         .max_local_error_reset_streams(max_faults)
@@ -256,11 +277,15 @@ fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration) -> auto::
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn accept(listener: &Bound) -> io::Result<(Box<dyn Stream>, Peer)> {
+async fn accept(listener: &Bound, hosts: bool) -> io::Result<(Box<dyn Stream>, Peer)> {
     match listener {
         Bound::Tcp(listener) => {
             let (stream, addr) = listener.accept().await?;
-            prepare(&stream);
+            if hosts {
+                tls::prepare(&stream, tls::UNACKNOWLEDGED_ANSWER_MS);
+            } else {
+                prepare(&stream);
+            }
             Ok((Box::new(stream), Peer::Tcp { addr }))
         }
         Bound::Unix(listener, _) => {

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Config, LoadOptions, LogFormat};
-use domain::service;
+use domain::{Failure, Reason, service};
 use futures_util::future::join_all;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Upkeep;
 use crate::channel::PeerChannel;
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, DataDirError};
 use crate::health::check_health;
 use crate::listener::{Bound, ListenAddress};
 use crate::mount::Mounted;
@@ -26,6 +27,7 @@ use crate::tls::MutualTls;
 use crate::{admin, harden, process, shutdown_signal};
 
 pub use crate::start_error::{EXIT_CONFIGURATION, StartError, finish};
+pub use crate::tls::{RENEW, follow, mutual_tls};
 
 /// Most connections at a time where services and operators connect. Each has a few; what is beyond is nobody's.
 const MAX_INTERNAL_CONNECTIONS: usize = 1024;
@@ -236,20 +238,26 @@ pub async fn serve_with_admin(
     let admin: admin::Admin = admin.into();
     // `health` and `/readyz` are one answer.
     let router = mounted.listenable_while(admin.readiness().to_vec()).await?;
-    let admin = admin::router(admin.gauges(process::gauges()));
+    let mut admin = admin.gauges(process::gauges());
+    if let Some(mutual) = &options.mutual {
+        admin = admin.gauges(mutual.gauges()).warnings(mutual.warnings());
+    }
+    let upkeep = admin.all_upkeep();
+    let admin = admin::router(admin);
     let serving = listeners.into_iter().map(|bound| serve(router.clone(), bound, options.clone(), shutdown.clone()));
     let (_, (), ()) = tokio::join!(
         join_all(serving),
         serve(admin, admin_listener, ServeOptions::admin(), shutdown.clone()),
-        keep_metrics(shutdown)
+        keep_up(upkeep, shutdown)
     );
     Ok(())
 }
 
-/// Where nobody scrapes, what was recorded would pile up.
-async fn keep_metrics(shutdown: CancellationToken) {
+/// Where nobody scrapes, what was recorded would pile up; and what else is done every few seconds.
+async fn keep_up(upkeep: Vec<Upkeep>, shutdown: CancellationToken) {
     while tokio::time::timeout(Duration::from_secs(10), shutdown.cancelled()).await.is_err() {
         telemetry::metrics::upkeep();
+        upkeep.iter().for_each(|keep_up| keep_up());
     }
 }
 
@@ -310,7 +318,7 @@ where
     if matches!(args.command, Some(ServiceCommand::Health)) {
         return health(name, &options.data_dir, &loaded.config).await;
     }
-    let data_dir = DataDir::open(&options.data_dir, args.init)?;
+    let data_dir = DataDir::open(&options.data_dir, args.init).map_err(|error| absent(name, error))?;
     let telemetry = telemetry::init(name, log_format(&loaded.config), "info")?;
     tell_memory();
     let shutdown = shutdown_signal()?;
@@ -329,16 +337,13 @@ where
     result
 }
 
-/// What `[tls]` names.
-pub fn mutual_tls(config: &Config) -> Result<Option<MutualTls>, StartError> {
-    MutualTls::load(&config.tls).map_err(|error| StartError::Configuration(error.to_string()))
-}
-
-/// Takes up renewed certificates until `shutdown`.
-pub async fn follow(mutual: Option<MutualTls>, shutdown: CancellationToken) {
-    if let Some(mutual) = mutual {
-        mutual.follow(shutdown).await;
-    }
+/// A directory that is not there is made by the service itself: nobody is sent to make another deployment in it.
+fn absent(name: &'static str, error: DataDirError) -> StartError {
+    let DataDirError::Absent(path) = error else { return error.into() };
+    let message = format!("data directory {} does not exist", path.display());
+    let failure = Failure::new(Reason::StoreUnavailable, name, message)
+        .next_step(format!("make it with `{name} --init`, or name another with --data-dir"));
+    Failure { retryable: false, retry_after_seconds: None, ..failure }.into()
 }
 
 /// The log format of the configuration, as telemetry takes it.
@@ -379,6 +384,13 @@ async fn health(name: &'static str, dir: &Path, config: &Config) -> Result<(), S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_told_how_it_makes_its_own_directory() {
+        let error = absent("gateway", DataDirError::Absent("/nowhere".into()));
+        let failure = error.into_failure("gateway");
+        assert!(failure.message.contains("/nowhere") && failure.next_step.contains("`gateway --init`"), "{failure}");
+    }
 
     #[test]
     fn a_path_is_one_word_of_a_shell() {

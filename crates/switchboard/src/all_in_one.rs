@@ -11,8 +11,8 @@ use gateway::{GatewayService, Peers};
 use router_svc::RouterService;
 use service_kit::admin::Admin;
 use service_kit::startup::{self, Loader, StartError};
-use service_kit::tls::MutualTls;
-use service_kit::{Bound, DataDir, Mounted, PeerChannel, SealKey, ServeOptions, serve};
+use service_kit::tls::{FrontTls, MutualTls};
+use service_kit::{Bound, DataDir, Mounted, PeerChannel, SealKey, ServeOptions};
 use tokio_util::sync::CancellationToken;
 use transport_svc::{TransportOptions, TransportService};
 
@@ -24,7 +24,9 @@ pub(crate) struct AllInOne {
     gateway: GatewayService,
     /// For egresses on other hosts.
     mutual: Option<MutualTls>,
-    /// How the agents' port is served; its TLS files were read before any port was bound.
+    /// TLS on the agents' port; its files were read before any port was bound.
+    tls: Option<FrontTls>,
+    /// How the agents' port is served.
     front: ServeOptions,
 }
 
@@ -68,9 +70,9 @@ impl AllInOne {
             transports: egresses(config, dir, &transport, mutual.as_ref())?,
         };
         let gateway = gateway::build(config, peers, Clock::system()).map_err(|e| StartError::build(&e, true))?;
-        let tls = gateway::tls_acceptor(&config.gateway).map_err(|e| StartError::build(&e, true))?;
-        let front = gateway::serve_options(&config.gateway, tls);
-        Ok(Self { auth, router, transport, gateway, mutual, front })
+        let tls = gateway::front_tls(&config.gateway).map_err(|e| StartError::build(&e, true))?;
+        let front = gateway::serve_options(&config.gateway, tls.as_ref());
+        Ok(Self { auth, router, transport, gateway, mutual, tls, front })
     }
 
     /// What operators reach over the control socket: every service.
@@ -94,12 +96,13 @@ impl AllInOne {
         let options = self.front.clone();
         let front = self.front().await?;
         let ready = Admin::from(self.gateway.readiness()).and_ready(self.auth.readiness());
-        let admin = (self.auth.add_to(ready).gauges(self.gateway.gauges()), listeners.admin);
-        let control_options = ServeOptions { tls: None, ..options.clone() };
+        let watched = self.auth.add_to(ready).gauges(self.gateway.gauges()).upkeep(self.transport.upkeep());
+        let admin = (gateway::watched(watched, self.tls.as_ref()), listeners.admin);
+        let control_options = ServeOptions { tls: None, mutual: self.mutual.clone(), ..options.clone() };
         let control = vec![listeners.control];
         let (served, (), ()) = tokio::join!(
             startup::serve_with_admin(self.control(), control, admin, control_options, shutdown.clone()),
-            serve(front, listeners.agents, options, shutdown.clone()),
+            gateway::serve_front(front, listeners.agents, options, self.tls.clone(), shutdown.clone()),
             startup::follow(self.mutual.clone(), shutdown.clone())
         );
         self.finish().await;

@@ -106,10 +106,19 @@ impl Directory {
         self.file(name, "cert.pem").exists()
     }
 
+    /// As [`Self::members`]; none where there is no directory yet.
+    pub(crate) fn members_if_any(&self) -> Result<Vec<Member>, Failed> {
+        if self.0.exists() { self.members() } else { Ok(Vec::new()) }
+    }
+
     /// All that has a certificate, by name.
     pub(crate) fn members(&self) -> Result<Vec<Member>, Failed> {
         let mut members = Vec::new();
-        let unreadable = |e: io::Error| Failed::unreadable("the directory", &self.0, &e);
+        let unreadable = |e: io::Error| {
+            let message = format!("the authority's directory {} cannot be read: {e}", self.0.display());
+            let next = "run it where `switchboard certs init` ran, or name its directory with --dir";
+            Failed::because(Reason::NotFound, message, next)
+        };
         for entry in fs::read_dir(&self.0).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
             if self.has(&name) {

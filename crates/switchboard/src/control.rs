@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use auth_svc::{AuthOptions, AuthService, Upgraded};
-use domain::service::{AUTH, CLI, GATEWAY, ROUTER, TRANSPORT};
+use domain::service::{AUTH, CLI};
 use domain::{Clock, Failure, Reason};
 use service_kit::startup::StartError;
 use service_kit::{DataDir, DataDirError, DataDirLock, Holder, ListenAddress, PeerChannel};
@@ -12,6 +12,7 @@ use service_kit::{DataDir, DataDirError, DataDirLock, Holder, ListenAddress, Pee
 use crate::args::{Cli, Command, CredentialsAction};
 use crate::interrupt;
 use crate::output::{Failed, eprint_line};
+use crate::reach;
 use crate::scratch::Scratch;
 
 /// Name of the all-in-one's control socket, without `.sock`.
@@ -30,20 +31,22 @@ pub(crate) fn places(cli: &Cli) -> Result<service_kit::startup::Places, StartErr
 
 /// A client for `service`, if something listens there.
 pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<PeerChannel>, Failed> {
-    // An empty variable is one that is not set.
-    if let Some(server) = cli.server.as_ref().filter(|s| !s.is_empty()) {
+    if let Some(address) = reach::remote_server(cli) {
+        return reach::remote(cli, service, address).map(Some);
+    }
+    if let Some(server) = reach::named_server(cli) {
         return match server.parse::<ListenAddress>() {
             Ok(ListenAddress::Unix(path)) if answers(&path).await? => Ok(Some(PeerChannel::unix(service, &path))),
             Ok(ListenAddress::Unix(path)) => Err(nobody(cli, &format!("unix://{}", path.display()))),
             Ok(ListenAddress::Tcp(_)) | Err(_) => {
-                let message = format!("--server {server}: operators connect over a unix socket");
-                Err(Failed::usage(message, "name it as unix:///path, or leave --server out"))
+                let message = format!("--server {server}: operators connect over a unix socket, or over TLS");
+                Err(Failed::usage(message, "name it as unix:///path or https://HOST:PORT, or leave --server out"))
             }
         };
     }
     let dir = data_dir(cli)?;
-    for name in [CONTROL, service] {
-        let path = dir.join(format!("{name}.sock"));
+    let own = [CONTROL, service].map(|name| dir.join(format!("{name}.sock")));
+    for path in own.into_iter().chain(reach::sockets(cli, service)) {
         if answers(&path).await? {
             return Ok(Some(PeerChannel::unix(service, &path)));
         }
@@ -167,6 +170,9 @@ impl Auth {
         if let Some(channel) = connect(cli, AUTH).await? {
             return Ok(Self::Running(channel));
         }
+        if let Some(elsewhere) = reach::store_elsewhere(cli) {
+            return Err(elsewhere.failed());
+        }
         let options = places(cli)?.load_options(Vec::new())?;
         let loaded = config::load(&options).map_err(StartError::from)?;
         let dir = DataDir::open(&options.data_dir, opened != Opened::AsItIs).map_err(StartError::from)?;
@@ -194,6 +200,9 @@ impl Auth {
         }
         if let Some(channel) = connect(cli, AUTH).await? {
             return Ok(Self::Running(channel));
+        }
+        if let Some(elsewhere) = reach::store_elsewhere(cli) {
+            return Err(elsewhere.failed());
         }
         let scratch = Scratch::make("dry-run")?;
         let dir = DataDir::open(scratch.path(), true).map_err(StartError::from)?;
@@ -257,6 +266,3 @@ impl Auth {
         }
     }
 }
-
-/// Every service of a deployment, with the socket it would have.
-pub(crate) const SERVICES: [&str; 4] = [GATEWAY, ROUTER, AUTH, TRANSPORT];

@@ -8,6 +8,7 @@ mod control;
 mod interrupt;
 mod output;
 mod passphrase;
+mod reach;
 mod replace_file;
 mod scratch;
 mod simulated;
@@ -21,6 +22,10 @@ use service_kit::startup;
 
 use crate::args::{Cli, Command};
 use crate::output::Failed;
+
+/// A call makes some hundreds of small allocations; with this one they cost half of what the C library takes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

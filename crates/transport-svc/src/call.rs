@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use proto::transport::v1::respond_response::Message;
 use proto::transport::v1::{Head, Resource, RespondRequest, RespondResponse};
 use reqwest::Request;
-use service_kit::UpstreamSecret;
+use service_kit::{HeldBytes, UpstreamSecret};
 use tokio::time::Instant;
 
 use crate::body::{self, Edited, Rules};
@@ -48,8 +48,12 @@ pub(crate) struct Call {
     progress: Progress,
 }
 
-/// Prepares a call. A failure means that nothing was sent.
-pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Result<Call, Failure> {
+/// Prepares a call. A failure means that nothing was sent. `held` is the room that the request's body takes.
+pub(crate) async fn prepare(
+    inner: &Arc<Inner>,
+    request: RespondRequest,
+    held: Option<HeldBytes>,
+) -> Result<Call, Failure> {
     let received = Instant::now();
     let target = inner.target_for(&request.target, request.credential.as_ref())?;
     let resource = Resource::try_from(request.resource).map_err(|_| {
@@ -80,7 +84,12 @@ pub(crate) async fn prepare(inner: &Arc<Inner>, request: RespondRequest) -> Resu
     };
     let (mut upstream, mut progress) = inner.begin(asked, request_headers);
     progress.holds_reasoning = edited.holds_reasoning;
-    *upstream.body_mut() = Some(NotedBody::request(edited.body, progress.handed.clone()));
+    // Its room is given back when a connection has written the last of it, or will not.
+    let body = match held {
+        Some(held) => held.keep(edited.body),
+        None => edited.body,
+    };
+    *upstream.body_mut() = Some(NotedBody::request(body, progress.handed.clone()));
     Ok(Call {
         inner: Arc::clone(inner),
         target,
@@ -163,7 +172,7 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
         let compact = resource == Resource::Compact;
         let patience = if compact { inner.idle_timeout * COMPACT_PATIENCE } else { inner.headers_timeout };
         lease.begin();
-        let mut response = match send::send(&lease, request, &url, patience).await {
+        let mut response = match Box::pin(send::send(&lease, request, &url, patience)).await {
             Ok(response) => response,
             Err((failure, sent)) => {
                 progress.sent = sent;
@@ -175,7 +184,7 @@ pub(crate) fn answer(call: Call) -> impl Stream<Item = Message> + Send {
         progress.headers_arrived(&response, inner.clock.now_s());
         inner.cookies.keep(&credential_id, &endpoint.base, response.headers());
         if !is_expected(&response, if compact { "application/json" } else { "text/event-stream" }) {
-            let refused = refusal(&mut response, &target, endpoint, &inner.clock).await;
+            let refused = Box::pin(refusal(&mut response, &target, endpoint, &inner.clock)).await;
             lease.end();
             progress.reasoning_refused = refused.reasoning;
             yield Message::Outcome(progress.finish(Some(refused.failure)));

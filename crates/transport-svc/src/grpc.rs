@@ -10,7 +10,7 @@ use proto::transport::v1::{
     DiscoverWorkspaceRequest, DiscoverWorkspaceResponse, FetchModelsRequest, FetchModelsResponse, FetchUsageRequest,
     FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
 };
-use service_kit::status_from_failure;
+use service_kit::{HeldBytes, status_from_failure};
 use tonic::{Request, Response, Status};
 use tracing::Span;
 
@@ -28,9 +28,10 @@ impl Contract for Grpc {
     type RespondStream = Answer;
 
     async fn respond(&self, request: Request<RespondRequest>) -> Result<Response<Answer>, Status> {
+        let held = request.extensions().get::<HeldBytes>().cloned();
         let request = request.into_inner();
         Span::current().record("switchboard.call_id", request.call_id.as_str());
-        let call = Box::pin(call::prepare(&self.0, request)).await.map_err(|f| refused(&f))?;
+        let call = Box::pin(call::prepare(&self.0, request, held)).await.map_err(|f| refused(&f))?;
         // Held until the stream is dropped: shutdown waits for it.
         let open = self.0.open_calls.token();
         let stopping = self.0.stopping.clone();

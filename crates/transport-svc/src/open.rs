@@ -4,8 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use domain::{Clock, Failure, Reason, service};
+use domain::{Clock, Failure, Reason, service, timestamp_ms};
 use proto::transport::v1::SealedCredential;
 use service_kit::{SealKey, SealRefusal, UpstreamSecret, UpstreamUrl};
 
@@ -27,11 +26,14 @@ pub(crate) struct Opener {
     seen: Mutex<Seen>,
 }
 
+/// Tells one seal from another.
+type Nonce = [u8; 24];
+
 #[derive(Debug, Default)]
 struct Seen {
-    nonces: HashSet<Bytes>,
+    nonces: HashSet<Nonce>,
     /// In the order they were opened, which is nearly that of their expiry: all live equally long.
-    order: VecDeque<(i64, Bytes)>,
+    order: VecDeque<(i64, Nonce)>,
 }
 
 impl Opener {
@@ -49,11 +51,11 @@ impl Opener {
         target: &Target,
         endpoint: &Endpoint,
     ) -> Result<UpstreamSecret, Failure> {
-        let asked = For { call_id, target: &target.id, base: &endpoint.base };
+        let now = self.clock.now_ms();
+        let asked = For { call_id, target: &target.id, base: &endpoint.base, now_ms: now };
         let Some(sealed) = sealed else {
             return Err(refusal("the request holds no sealed credential".to_owned()));
         };
-        let now = self.clock.now_ms();
         let secret = self.key.open(sealed, call_id, asked.base, now).map_err(|why| explain(why, sealed, &asked))?;
         if self.may_be_of_before(sealed) {
             return Err(explain(SealRefusal::BeforeStart, sealed, &asked));
@@ -77,8 +79,8 @@ impl Opener {
                 seen.nonces.remove(&nonce);
             }
         }
-        // Copied: the nonce is a slice of the whole request's buffer, which must not live on for its sake.
-        let nonce = Bytes::copy_from_slice(&sealed.nonce);
+        let nonce = Nonce::try_from(sealed.nonce.as_ref());
+        let nonce = nonce.map_err(|_| explain(SealRefusal::Undecryptable, sealed, asked))?;
         if seen.nonces.contains(&nonce) {
             return Err(explain(SealRefusal::Replayed, sealed, asked));
         }
@@ -87,7 +89,7 @@ impl Opener {
                 format!("{} sealed credentials were opened within a minute, more cannot be told apart", MAX_SEEN);
             return Err(Failure::new(Reason::Shed, service::TRANSPORT, message));
         }
-        seen.order.push_back((sealed.expires_at_ms as i64, nonce.clone()));
+        seen.order.push_back((sealed.expires_at_ms as i64, nonce));
         seen.nonces.insert(nonce);
         Ok(())
     }
@@ -99,18 +101,23 @@ struct For<'a> {
     /// Id of the target.
     target: &'a str,
     base: &'a UpstreamUrl,
+    /// Unix milliseconds, by this host's clock.
+    now_ms: i64,
 }
 
 fn explain(why: SealRefusal, sealed: &SealedCredential, asked: &For<'_>) -> Failure {
-    let For { call_id, target, base } = asked;
+    let For { call_id, target, base, now_ms } = asked;
     let case = match why {
         SealRefusal::OtherTarget => {
             format!("it names {}{}, and the target {target} is {base}", sealed.origin, sealed.path_prefix)
         }
         SealRefusal::OtherCall => format!("it names call {}, this is call {call_id}", sealed.call_id),
-        SealRefusal::Expired | SealRefusal::Replayed | SealRefusal::BeforeStart | SealRefusal::Undecryptable => {
-            format!("call {call_id}, target {target}")
-        }
+        SealRefusal::Expired | SealRefusal::BeforeStart => format!(
+            "call {call_id}, target {target}; sealed at {} by auth-svc's clock, and it is {} by this host's",
+            timestamp_ms(service_kit::sealed_at_ms(sealed)),
+            timestamp_ms(*now_ms)
+        ),
+        SealRefusal::Replayed | SealRefusal::Undecryptable => format!("call {call_id}, target {target}"),
     };
     refusal(format!("{why} ({case}; credential {} version {})", sealed.credential_id, sealed.version))
 }
@@ -158,7 +165,11 @@ mod tests {
     fn more_than_can_be_told_apart_is_shed() {
         let (key, clock, target) = (SealKey::generate().expect("random"), Clock::manual(1_000_000), target());
         let opener = Opener::new(key.clone(), clock.clone());
-        let others = (0..MAX_SEEN).map(|number| Bytes::copy_from_slice(&number.to_be_bytes()));
+        let others = (0..MAX_SEEN).map(|number| {
+            let mut nonce = Nonce::default();
+            nonce.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
+            nonce
+        });
         opener.seen.lock().expect("lock").nonces.extend(others);
         let sealed = seal(&key, &target, clock.now_ms());
         let shed = opener.open(Some(&sealed), "call", &target, &target.responses).expect_err("full");
@@ -175,6 +186,9 @@ mod tests {
         let refused = restarted.open(Some(&sealed), "call", &target, &target.responses).expect_err("refused");
         assert_eq!(refused.reason, Reason::SealRefused);
         assert!(refused.message.contains("older than this transport-svc"), "{}", refused.message);
+        for words in ["clocks", "by auth-svc's clock", "1970-01-01T00:16:41"] {
+            assert!(refused.message.contains(words), "{words}: {}", refused.message);
+        }
         restarted
             .open(Some(&seal(&key, &target, clock.now_ms())), "call", &target, &target.responses)
             .expect("a new one opens");

@@ -28,7 +28,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// Most idle connections.
 const MOST_IDLE: usize = 256;
 /// Bytes read at once.
-const READ_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 8 * 1024;
 
 type Sent = http::Request<reqwest::Body>;
 
@@ -85,6 +85,11 @@ impl Plain {
     fn lock(&self) -> MutexGuard<'_, Vec<Link>> {
         // A panic elsewhere cannot leave the list half changed.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of what has been idle for too long: after the last call of a day nobody else would.
+    pub(crate) fn sweep(&self) {
+        self.lock().retain(|link| link.used.elapsed() < IDLE);
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -256,4 +261,22 @@ fn prepared(request: Request, place: &str) -> Result<Sent, Unanswered> {
     let host = HeaderValue::try_from(host).map_err(|error| odd(&error))?;
     request.headers_mut().insert(header::HOST, host);
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_idle_for_too_long_is_let_go_of_without_another_call() {
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let place = server.local_addr().expect("an address").to_string();
+        let plain = Plain::new(Duration::from_secs(20));
+        plain.keep(plain.connect(&place).await.expect("connected"));
+        plain.sweep();
+        assert_eq!(plain.lock().len(), 1);
+        plain.lock()[0].used = Instant::now().checked_sub(IDLE).expect("a machine that runs for minutes");
+        plain.sweep();
+        assert_eq!(plain.lock().len(), 0);
+    }
 }

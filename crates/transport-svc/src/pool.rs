@@ -195,6 +195,11 @@ impl Pool {
         }
         self.way(base).lease(place)
     }
+
+    /// Lets go of connections that have been idle for too long.
+    pub(crate) fn sweep(&self) {
+        self.plain.sweep();
+    }
 }
 
 /// A server without TLS is on this machine, or its URL would have been refused.

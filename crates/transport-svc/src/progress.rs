@@ -33,7 +33,7 @@ pub(crate) struct Progress {
     pub(crate) sent: Sent,
     status: Option<u16>,
     /// The upstream's response headers.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Arc<HeaderMap>,
     http_version: &'static str,
     headers_at: Option<Instant>,
     first_event_at: Option<Instant>,
@@ -44,8 +44,8 @@ pub(crate) struct Progress {
     pub(crate) terminal_relayed: bool,
     /// What the response headers say of the quota.
     quota: Vec<QuotaWindow>,
-    /// True once a head has told the quota.
-    quota_told: bool,
+    /// True once a head has told the headers and the quota.
+    head_told: bool,
     /// The upstream cannot read encrypted reasoning of earlier turns.
     pub(crate) reasoning_refused: bool,
     /// True if the request holds such reasoning: only then is there another request to make.
@@ -88,7 +88,7 @@ impl Progress {
             handed: Handed::default(),
             sent: Sent::Sent,
             status: None,
-            headers: HeaderMap::new(),
+            headers: Arc::default(),
             http_version: "",
             headers_at: None,
             first_event_at: None,
@@ -97,7 +97,7 @@ impl Progress {
             events: 0,
             terminal_relayed: false,
             quota: Vec::new(),
-            quota_told: false,
+            head_told: false,
             reasoning_refused: false,
             holds_reasoning: false,
             finished: false,
@@ -112,7 +112,7 @@ impl Progress {
     pub(crate) fn headers_arrived(&mut self, response: &Response, now_s: i64) {
         self.headers_at = Some(Instant::now());
         self.status = Some(response.status().as_u16());
-        self.headers = response.headers().clone();
+        self.headers = Arc::clone(response.headers());
         self.quota = quota::windows(&self.headers, now_s);
         self.http_version = match response.version() {
             Version::HTTP_2 => "HTTP/2",
@@ -148,7 +148,7 @@ impl Progress {
 
     /// The quota for the head; the outcome does not repeat it.
     pub(crate) fn tell_quota(&mut self) -> Vec<QuotaWindow> {
-        self.quota_told = true;
+        self.head_told = true;
         self.quota.clone()
     }
 
@@ -179,9 +179,9 @@ impl Progress {
             }),
             http_version: self.http_version.to_owned(),
             events: self.events,
-            headers: self.relayed_headers(),
+            headers: if failure.is_some() || !self.head_told { self.relayed_headers() } else { Vec::new() },
             span_id: telemetry::span_id(&self.span).unwrap_or_default(),
-            quota: if self.quota_told { Vec::new() } else { quota },
+            quota: if self.head_told { Vec::new() } else { quota },
             exhausted,
             reasoning_refused: failure.is_some() && self.reasoning_refused && self.holds_reasoning,
         }

@@ -63,7 +63,7 @@ impl http_body::Body for NotedBody {
 #[derive(Debug)]
 pub(crate) struct Response {
     status: StatusCode,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     version: Version,
     body: Body,
 }
@@ -76,7 +76,7 @@ enum Body {
 
 impl Response {
     fn pooled(mut response: reqwest::Response) -> Self {
-        let headers = std::mem::take(response.headers_mut());
+        let headers = Arc::new(std::mem::take(response.headers_mut()));
         let (status, version) = (response.status(), response.version());
         Self { status, headers, version, body: Body::Pooled(Box::new(response)) }
     }
@@ -85,7 +85,7 @@ impl Response {
         self.status
     }
 
-    pub(crate) fn headers(&self) -> &HeaderMap {
+    pub(crate) fn headers(&self) -> &Arc<HeaderMap> {
         &self.headers
     }
 
@@ -120,7 +120,7 @@ pub(crate) async fn send(
             }
             Client::Plain(plain) => {
                 let (head, body) = plain.send(request).await.map_err(|error| egress::unanswered(&error, url))?;
-                let (status, headers, version) = (head.status, head.headers, head.version);
+                let (status, headers, version) = (head.status, Arc::new(head.headers), head.version);
                 Ok(Response { status, headers, version, body: Body::Plain(Box::new(body)) })
             }
         }

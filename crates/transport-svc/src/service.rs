@@ -8,10 +8,10 @@ use config::Config;
 use domain::{Clock, Failure, Reason, service};
 use proto::transport::v1::SealedCredential;
 use proto::transport::v1::transport_service_server::TransportServiceServer;
-use service_kit::admin::Readiness;
-use service_kit::{DataDir, KeyFileError, MAX_MESSAGE_BYTES, Mounted, SealKey, SecretKey, ServiceLayers};
-use telemetry::metrics;
-use tokio::sync::Semaphore;
+use service_kit::admin::{Readiness, Upkeep};
+use service_kit::{
+    ByteRoom, CallRoom, DataDir, Full, KeyFileError, MAX_MESSAGE_BYTES, Mounted, SealKey, SecretKey, ServiceLayers,
+};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +25,8 @@ use crate::targets::{Endpoint, Target, Targets};
 const SEAL_KEY_FILE: &str = "seal.key";
 /// How long stopped calls get to end.
 const STOP_TIME: Duration = Duration::from_secs(1);
+/// What surrounds a body on its way here: headers, and the seal.
+const ENVELOPE_BYTES: usize = 1024 * 1024;
 
 /// What the service is built from.
 #[derive(Debug)]
@@ -109,9 +111,10 @@ pub(crate) struct Inner {
     pub(crate) idle_timeout: Duration,
     pub(crate) stopping: CancellationToken,
     pub(crate) open_calls: TaskTracker,
-    /// Places for upstream requests.
-    places: Arc<Semaphore>,
-    max_calls: usize,
+    /// For upstream requests.
+    places: CallRoom,
+    /// For the bodies that they send.
+    bodies: ByteRoom,
 }
 
 /// Builds the service. It connects on demand only.
@@ -142,10 +145,33 @@ pub fn build(options: TransportOptions<'_>) -> Result<TransportService, BuildErr
         idle_timeout: config.transport.idle_timeout.duration(),
         stopping: CancellationToken::new(),
         open_calls: TaskTracker::new(),
-        places: Arc::new(Semaphore::new(config.transport.max_calls.min(Semaphore::MAX_PERMITS))),
-        max_calls: config.transport.max_calls,
+        places: places(config),
+        bodies: bodies(config),
     };
     Ok(TransportService { inner: Arc::new(inner) })
+}
+
+fn places(config: &Config) -> CallRoom {
+    let (egress, most) = (&config.transport.name, config.transport.max_calls);
+    let full = Full {
+        service: service::TRANSPORT,
+        what: "upstream",
+        message: format!("egress {egress} has {most} upstream requests under way, as many as it takes"),
+        next_step: "wait and retry, add an egress, or raise `[transport] max_calls`",
+    };
+    CallRoom::new(most, full)
+}
+
+fn bodies(config: &Config) -> ByteRoom {
+    let least = config.gateway.max_body_bytes.saturating_add(ENVELOPE_BYTES);
+    let (egress, most) = (&config.transport.name, config.transport.max_held_bytes.max(least));
+    let full = Full {
+        service: service::TRANSPORT,
+        what: "upstream_bytes",
+        message: format!("egress {egress} holds request bodies of {most} bytes, as many as it takes"),
+        next_step: "wait and retry, add an egress, or raise `[transport] max_held_bytes`",
+    };
+    ByteRoom::new(most, full)
 }
 
 impl TransportService {
@@ -154,7 +180,7 @@ impl TransportService {
         let server = TransportServiceServer::new(Grpc(Arc::clone(&self.inner)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Mounted::new().add(server).layered(ServiceLayers::trusted(service::TRANSPORT))
+        Mounted::new().add(server).counted(&self.inner.bodies).layered(ServiceLayers::trusted(service::TRANSPORT))
     }
 
     /// Ready until it is stopped: key, targets and client were found good when it was built, and an upstream that does
@@ -168,6 +194,12 @@ impl TransportService {
                 if stopping { Err(stopped()) } else { Ok(()) }
             })
         })
+    }
+
+    /// What is to be done every few seconds.
+    pub fn upkeep(&self) -> Upkeep {
+        let inner = Arc::clone(&self.inner);
+        Arc::new(move || inner.pool.sweep())
     }
 
     /// Ends the calls that are still open, each with a status that says so, and waits up to a second for them.
@@ -200,16 +232,7 @@ impl Inner {
 
     /// A client for one request to `endpoint`, and the request's place among all.
     pub(crate) fn lease(&self, endpoint: &Endpoint) -> Result<Lease, Failure> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| self.full())?;
-        let lease = self.pool.lease(&endpoint.base, place);
+        let lease = self.pool.lease(&endpoint.base, self.places.take()?);
         lease.map_err(|e| Failure::new(Reason::Internal, service::TRANSPORT, e.to_string()))
-    }
-
-    fn full(&self) -> Failure {
-        metrics::shed("upstream");
-        let message =
-            format!("egress {} has {} upstream requests under way, as many as it takes", self.egress, self.max_calls);
-        Failure::new(Reason::Shed, service::TRANSPORT, message)
-            .next_step("wait and retry, add an egress, or raise `[transport] max_calls`")
     }
 }

@@ -3,32 +3,12 @@
 
 import OpenAI from "openai";
 
-const MODEL = "codex/gpt-5.5";
-const PIXEL =
-  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+import { MODEL, PIXEL, refusal, said } from "./common.mjs";
 
-const said = (content) => [{ role: "user", content }];
 const tool = (name) => ({
   type: "function",
   function: { name, parameters: { type: "object", properties: { cmd: { type: "string" } } } },
 });
-
-async function refusal(action) {
-  try {
-    await action();
-  } catch (error) {
-    if (!(error instanceof OpenAI.APIError)) throw error;
-    return {
-      class: error.constructor.name,
-      code: error.code ?? null,
-      type: error.type ?? null,
-      param: error.param ?? null,
-      reason: error.error?.reason ?? null,
-      message: error.message,
-    };
-  }
-  return { class: "none", message: "it did not fail" };
-}
 
 // The message that the chunks of a stream add up to, as an application gathers it.
 async function gathered(stream) {

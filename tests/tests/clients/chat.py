@@ -6,12 +6,7 @@ import json
 
 import openai
 
-MODEL = "codex/gpt-5.5"
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-
-
-def said(text):
-    return [{"role": "user", "content": text}]
+from common import MODEL, PIXEL, refusal, said
 
 
 def tool(name):
@@ -19,22 +14,6 @@ def tool(name):
         "type": "function",
         "function": {"name": name, "parameters": {"type": "object", "properties": {"cmd": {"type": "string"}}}},
     }
-
-
-def refusal(action):
-    try:
-        action()
-    except openai.APIError as error:
-        body = error.body if isinstance(error.body, dict) else {}
-        return {
-            "class": type(error).__name__,
-            "code": error.code,
-            "type": error.type,
-            "param": error.param,
-            "reason": body.get("reason"),
-            "message": error.message,
-        }
-    return {"class": "none", "message": "it did not fail"}
 
 
 def gathered(stream):

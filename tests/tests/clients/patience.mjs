@@ -3,8 +3,7 @@
 
 import OpenAI from "openai";
 
-const MODEL = "codex/gpt-5.5";
-const said = (content) => [{ role: "user", content }];
+import { MODEL, said } from "./common.mjs";
 
 // One call with the SDK's own retries, while the upstream recovers.
 async function retry(dialect) {

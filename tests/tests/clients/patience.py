@@ -8,11 +8,7 @@ import sys
 
 import openai
 
-MODEL = "codex/gpt-5.5"
-
-
-def said(text):
-    return [{"role": "user", "content": text}]
+from common import MODEL, said
 
 
 def retry(dialect):

@@ -3,29 +3,9 @@
 
 import OpenAI from "openai";
 
-const MODEL = "codex/gpt-5.5";
-const PIXEL =
-  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
-const TOOL = { type: "function", name: "shell", parameters: { type: "object", properties: {} }, strict: false };
+import { MODEL, PIXEL, refusal } from "./common.mjs";
 
-async function refusal(action) {
-  try {
-    await action();
-  } catch (error) {
-    if (!(error instanceof OpenAI.APIError)) throw error;
-    return {
-      class: error.constructor.name,
-      status: error.status ?? null,
-      code: error.code ?? null,
-      type: error.type ?? null,
-      param: error.param ?? null,
-      reason: error.error?.reason ?? null,
-      next_step: error.error?.next_step ?? null,
-      message: error.message,
-    };
-  }
-  return { class: "none", message: "it did not fail" };
-}
+const TOOL = { type: "function", name: "shell", parameters: { type: "object", properties: {} }, strict: false };
 
 async function all(stream) {
   const events = [];

@@ -8,8 +8,8 @@ import sys
 import openai
 import pydantic
 
-MODEL = "codex/gpt-5.5"
-PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+from common import MODEL, PIXEL, refusal
+
 TOOL = {"type": "function", "name": "shell", "parameters": {"type": "object", "properties": {}}, "strict": False}
 
 
@@ -17,24 +17,6 @@ class Answer(pydantic.BaseModel):
     """A schema as applications write one."""
 
     a: int
-
-
-def refusal(action):
-    try:
-        action()
-    except openai.APIError as error:
-        body = error.body if isinstance(error.body, dict) else {}
-        return {
-            "class": type(error).__name__,
-            "status": getattr(error, "status_code", None),
-            "code": error.code,
-            "type": error.type,
-            "param": error.param,
-            "reason": body.get("reason"),
-            "next_step": body.get("next_step"),
-            "message": error.message,
-        }
-    return {"class": "none", "message": "it did not fail"}
 
 
 def deltas(events, kind):

@@ -34,13 +34,18 @@ impl Sdk {
         let mut command = match self {
             Self::Python => {
                 let mut command = tools::command(home, &tools::program("python3"));
-                command.arg(format!("{folder}/{script}.py"));
+                // What Python would keep of `common.py` has no place in the sources.
+                command.env("PYTHONDONTWRITEBYTECODE", "1").arg(format!("{folder}/{script}.py"));
                 command
             }
             Self::Node => {
                 // Node looks for packages beside the script, so the script is put beside them.
-                let text = std::fs::read_to_string(format!("{folder}/{script}.mjs")).expect("a script");
-                let copy = home.write(&format!("node/{script}.mjs"), &text);
+                let copied = |name: &str| {
+                    let text = std::fs::read_to_string(format!("{folder}/{name}.mjs")).expect("a script");
+                    home.write(&format!("node/{name}.mjs"), &text)
+                };
+                let _ = copied("common");
+                let copy = copied(script);
                 let beside = home.path("node/node_modules");
                 if let Err(error) = std::os::unix::fs::symlink(tools::packages(), &beside) {
                     assert!(beside.exists(), "{}: {error}", beside.display());

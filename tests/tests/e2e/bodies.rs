@@ -63,6 +63,41 @@ e2e::in_each_topology! {
             assert_eq!(status_of(&mut connection).await, 200);
         }
     }
+
+    /// A client that asks before it sends a body is told at once that it need not: the body is not asked for.
+    async fn a_body_that_would_be_refused_is_not_asked_for(topology) {
+        let (world, _) = World::with_login().await;
+        let switchboard = world.start(topology).await;
+        for (key, bytes, status) in [("sbk_nobody", 1_000_000, 401), (switchboard.key().as_str(), 200_000_000, 413)] {
+            let mut connection = TcpStream::connect(switchboard.address()).await.expect("connected");
+            let head = format!(
+                "POST /v1/responses HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+                 expect: 100-continue\r\ncontent-length: {bytes}\r\n\r\n"
+            );
+            let began = std::time::Instant::now();
+            connection.write_all(head.as_bytes()).await.expect("the head is sent");
+            let mut answer = String::new();
+            // The server closes it: what would come next is not known.
+            let _ = connection.read_to_string(&mut answer).await.expect("an answer");
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+            // Waiting for the body would take two seconds; a busy machine takes its time, too.
+            println!("{status} after {:?}", began.elapsed());
+        }
+        let mut connection = TcpStream::connect(switchboard.address()).await.expect("connected");
+        let body = json!({ "model": MODEL, "input": "Reply exactly: OK" }).to_string();
+        let head = format!(
+            "POST /v1/responses HTTP/1.1\r\n{}expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+            about(&switchboard),
+            body.len()
+        );
+        connection.write_all(head.as_bytes()).await.expect("the head is sent");
+        let mut leave = [0; 25];
+        connection.read_exact(&mut leave).await.expect("leave to send");
+        assert_eq!(&leave, b"HTTP/1.1 100 Continue\r\n\r\n");
+        connection.write_all(body.as_bytes()).await.expect("the body is sent");
+        assert_eq!(status_of(&mut connection).await, 200);
+    }
 }
 
 /// The headers of every request.

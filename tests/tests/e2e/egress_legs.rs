@@ -2,15 +2,14 @@
 //! egress's proxy, and none around it.
 
 use codex_sim::{SimConfig, TlsMode};
-use e2e::{Home, Part, Process, Proxy, ProxyKind, Signal, Switchboard, Topology, eventually_async};
+use e2e::{Proxy, ProxyKind, Signal, Switchboard, Topology, eventually_async};
 use serde_json::Value;
 
+use crate::second::{SECOND, SECOND_LABEL, configure_second, start_second};
 use crate::support::{CODEX, World, call, only_route, status, trace_of};
 
 /// An address that nobody has (RFC 5737): what does not go through a proxy reaches nobody.
 const FAR: &str = "192.0.2.77";
-/// The egress that the credential is tied to.
-const SECOND: &str = "second";
 const ALL_KINDS: [ProxyKind; 2] = [ProxyKind::Http, ProxyKind::Socks5];
 
 /// A simulator at [`FAR`], where only proxies find it.
@@ -69,26 +68,6 @@ impl Far {
 
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
-}
-
-/// Names the second egress in the configuration, with a key for the seals that both transport services open.
-fn configure_second(home: &Home) {
-    let key = home.path("seal.key");
-    service_kit::SecretKey::generate().expect("a key").write_new(&key).expect("written");
-    let key = quoted(&key.to_string_lossy());
-    home.set("auth.seal_key_file", key.clone()).set("transport.seal_key_file", key);
-    let socket = home.path("second.sock");
-    home.set("gateway.transports.second.address", quoted(&format!("unix://{}", socket.display())));
-    home.set("gateway.transports.second.labels", "[\"far\"]");
-}
-
-async fn start_second(home: &Home) -> Process {
-    let mut command = home.command(Part::Transport.name());
-    command.env("SWITCHBOARD__TRANSPORT__LISTEN", format!("unix://{}", home.path("second.sock").display()));
-    command.env("SWITCHBOARD__TRANSPORT__NAME", SECOND);
-    let mut process = Process::spawn(SECOND, command, &home.log_file(SECOND));
-    let _ = process.listening(&[Part::Transport.name()], e2e::PATIENCE).await.expect("it listens");
-    process
 }
 
 async fn every_leg(topology: Topology, kind: ProxyKind) {
@@ -177,18 +156,18 @@ e2e::in_each_topology! {
         let egress = |answer: &Value| trace_of(answer)["attempts"][0]["egress"].clone();
         assert_eq!(egress(&call(&switchboard, "codex/gpt-5.5").await.ok().json()), "local");
 
-        let set = switchboard.cli(&["credentials", "egress", "main", "--require", "far", "--json"]).await.ok().json();
-        assert_eq!(set["egress"], serde_json::json!({ "require": ["far"], "prefer": [] }), "{set}");
+        let set = switchboard.cli(&["credentials", "egress", "main", "--require", SECOND_LABEL, "--json"]).await.ok().json();
+        assert_eq!(set["egress"], serde_json::json!({ "require": [SECOND_LABEL], "prefer": [] }), "{set}");
         assert!(set["notes"][0].as_str().is_some_and(|note| note.contains("egresses.second")), "{set}");
         assert_eq!(egress(&call(&switchboard, "codex/gpt-5.5").await.ok().json()), SECOND);
         let shown = switchboard.cli(&["credentials", "show", "main"]).await.ok();
-        assert!(shown.stdout.contains("requires egress far"), "{shown}");
+        assert!(shown.stdout.contains(&format!("requires egress {SECOND_LABEL}")), "{shown}");
         let listed = switchboard.cli(&["credentials", "list"]).await.ok();
-        assert!(listed.stdout.contains("main: requires egress far"), "{listed}");
+        assert!(listed.stdout.contains(&format!("main: requires egress {SECOND_LABEL}")), "{listed}");
         let listed = switchboard.cli(&["credentials", "list", "--json"]).await.ok().json();
-        assert_eq!(listed["credentials"][0]["egress"]["require"][0], "far", "{listed}");
+        assert_eq!(listed["credentials"][0]["egress"]["require"][0], SECOND_LABEL, "{listed}");
         let acts = switchboard.cli(&["audit", "list", "--json"]).await.ok();
-        assert!(acts.stdout.contains("credential.egress") && acts.stdout.contains("requires far"), "{acts}");
+        assert!(acts.stdout.contains("credential.egress") && acts.stdout.contains(&format!("requires {SECOND_LABEL}")), "{acts}");
 
         let unknown = switchboard.cli(&["credentials", "egress", "main", "--prefer", "nowhere", "--json"]).await;
         let unknown = unknown.exits(1).json();

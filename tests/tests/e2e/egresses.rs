@@ -1,39 +1,15 @@
 //! Several egresses: one that goes away costs no call, and a rule that requires one is kept.
 
-use e2e::{Home, Part, Process, Signal, Switchboard, Topology, eventually_async};
+use e2e::{Process, Signal, Switchboard, Topology, eventually_async};
 use serde_json::Value;
 
+use crate::second::{SECOND, SECOND_LABEL, configure_second, start_second};
 use crate::support::{CODEX, World, call, status, trace_of};
-
-/// The second egress's name and its label.
-const SECOND: &str = "second";
-const LABEL: &str = "cloud";
-
-/// Names the second egress in the configuration, with a key for the seals that both open.
-fn configure(home: &Home) {
-    let key = home.path("seal.key");
-    service_kit::SecretKey::generate().expect("a key").write_new(&key).expect("written");
-    let key = format!("\"{}\"", key.display());
-    home.set("auth.seal_key_file", key.clone()).set("transport.seal_key_file", key);
-    let socket = home.path("second.sock");
-    home.set("gateway.transports.second.address", format!("\"unix://{}\"", socket.display()));
-    home.set("gateway.transports.second.labels", format!("[\"{LABEL}\"]"));
-}
-
-/// Starts the second egress.
-async fn start_second(home: &Home) -> Process {
-    let mut command = home.command(Part::Transport.name());
-    command.env("SWITCHBOARD__TRANSPORT__LISTEN", format!("unix://{}", home.path("second.sock").display()));
-    command.env("SWITCHBOARD__TRANSPORT__NAME", SECOND);
-    let mut process = Process::spawn(SECOND, command, &home.log_file(SECOND));
-    let _ = process.listening(&[Part::Transport.name()], e2e::PATIENCE).await.expect("it listens");
-    process
-}
 
 async fn world(topology: Topology, rule: &str) -> (World, Switchboard, Process) {
     let (world, _) = World::with_login().await;
-    configure(&world.home);
-    world.home.set(&format!("providers.openai-codex.egress.{rule}"), format!("[\"{LABEL}\"]"));
+    configure_second(&world.home);
+    world.home.set(&format!("providers.openai-codex.egress.{rule}"), format!("[\"{SECOND_LABEL}\"]"));
     world.home.set("gateway.circuit_failures", "2");
     let switchboard = world.start(topology).await;
     let second = start_second(&world.home).await;
@@ -72,7 +48,7 @@ e2e::in_each_topology! {
         let found = status(&switchboard).await;
         let egresses = found["egresses"].as_array().expect("egresses");
         let dead = egresses.iter().find(|e| e["egress"] == SECOND && e["target"] == "").expect("the egress itself");
-        assert_eq!((&dead["reason"], &dead["labels"][0]), (&"PEER_UNAVAILABLE".into(), &LABEL.into()), "{found}");
+        assert_eq!((&dead["reason"], &dead["labels"][0]), (&"PEER_UNAVAILABLE".into(), &SECOND_LABEL.into()), "{found}");
         assert_eq!(found["routes"][0]["reason"], Value::Null, "calls are answered all the same: {found}");
         let told_people = switchboard.cli(&["models", "status"]).await.ok();
         assert!(told_people.stdout.contains("PEER_UNAVAILABLE") && told_people.stdout.contains(SECOND), "{told_people}");

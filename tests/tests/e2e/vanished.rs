@@ -143,15 +143,15 @@ async fn over_grpc(mut client: Gateway, ask: &str) -> Streaming<RespondResponse>
 }
 
 /// The processes' own account: what each has open of streams, tasks and descriptors.
-struct Account(BTreeMap<&'static str, Http>);
+pub(crate) struct Account(BTreeMap<&'static str, Http>);
 
 impl Account {
-    fn of(switchboard: &Switchboard) -> Self {
+    pub(crate) fn of(switchboard: &Switchboard) -> Self {
         let name = |part| switchboard.topology().process_of(part);
         Self(Part::ALL.map(|part| (name(part), Http::new(&switchboard.admin_url(part), None))).into())
     }
 
-    async fn held(&self) -> BTreeMap<String, f64> {
+    pub(crate) async fn held(&self) -> BTreeMap<String, f64> {
         let mut found = BTreeMap::new();
         for (name, http) in &self.0 {
             let page = http.get("/metrics").await.is(200).text();

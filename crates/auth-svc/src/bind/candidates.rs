@@ -1,6 +1,7 @@
 //! Which credentials are considered, and in which order.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use domain::CandidateReason;
 use proto::auth::v1::Wanted;
@@ -11,14 +12,14 @@ use crate::store::{Credential, Kind};
 /// Something to consider.
 pub(super) enum Entry {
     /// A stored credential that the lists allow.
-    Stored(Box<Credential>),
+    Stored(Arc<Credential>),
     /// Something that is not even looked at, by its label.
     Refused(String, Refusal),
 }
 
 /// Every candidate of a route: those on the agent's list in its order, else the provider's in theirs, or
 /// (`by_session`) in the order of the caller's session; then what the lists name in vain; then what they leave out.
-pub(super) fn entries(stored: Vec<Credential>, wanted: &Wanted, by_session: bool) -> Vec<Entry> {
+pub(super) fn entries(stored: Vec<Arc<Credential>>, wanted: &Wanted, by_session: bool) -> Vec<Entry> {
     let (mut own, foreign): (Vec<_>, Vec<_>) = stored.into_iter().partition(|c| c.provider == wanted.provider);
     if by_session {
         own.sort_by_cached_key(|credential| Reverse(weight(&wanted.session, &credential.id)));
@@ -51,20 +52,20 @@ pub(super) fn weight(session: &str, credential_id: &str) -> [u8; blake3::OUT_LEN
     *blake3::Hasher::new().update(session.as_bytes()).update(credential_id.as_bytes()).finalize().as_bytes()
 }
 
-fn allowed(credential: Credential, wanted: &Wanted) -> Entry {
+fn allowed(credential: Arc<Credential>, wanted: &Wanted) -> Entry {
     let outside = |list: &[String]| !list.is_empty() && !list.contains(&credential.label);
     let detail = if outside(&wanted.credentials) {
         format!("it is not on the list of agent {} ([agents.{}] credentials)", wanted.agent, wanted.agent)
     } else if outside(&wanted.key_credentials) {
         "it is not on the list of the caller's agent key".to_owned()
     } else {
-        return Entry::Stored(Box::new(credential));
+        return Entry::Stored(credential);
     };
     let refusal = Refusal::new(CandidateReason::NotAllowed, detail);
-    Entry::Refused(credential.label, refusal.listed(Listed::LeftOut))
+    Entry::Refused(credential.label.clone(), refusal.listed(Listed::LeftOut))
 }
 
-fn not_here(foreign: &[Credential], label: &str, wanted: &Wanted) -> Refusal {
+fn not_here(foreign: &[Arc<Credential>], label: &str, wanted: &Wanted) -> Refusal {
     let Some(other) = foreign.iter().find(|c| c.label == label) else {
         let detail = "there is no credential of this name; `switchboard credentials list` shows what there is";
         return Refusal::new(CandidateReason::Missing, detail).listed(Listed::Absent);

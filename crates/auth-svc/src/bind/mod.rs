@@ -14,6 +14,7 @@ mod usage;
 mod workspace;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, TargetKind};
@@ -71,7 +72,7 @@ pub(crate) struct Decision {
 /// A bound credential.
 pub(crate) struct Winner {
     /// It.
-    pub(crate) credential: Credential,
+    pub(crate) credential: Arc<Credential>,
     /// Its token or key.
     pub(crate) token: SecretString,
     /// True if its token was refreshed for this decision.
@@ -139,7 +140,7 @@ impl Binder {
                 Entry::Stored(credential) if exclude.contains(&credential.id) => self.excluded(&credential, &route),
                 Entry::Stored(credential) => {
                     let rejected = rejected.filter(|rejected| rejected.credential_id == credential.id);
-                    let (won, one) = self.settle(*credential, &route, rejected).await?;
+                    let (won, one) = self.settle(credential, &route, rejected).await?;
                     winner = won;
                     one
                 }
@@ -220,7 +221,7 @@ impl Binder {
     /// Finds out whether this credential can be used now, with a refresh if it takes one.
     async fn settle(
         &self,
-        mut credential: Credential,
+        mut credential: Arc<Credential>,
         route: &Route<'_>,
         rejected: Option<&Rejected>,
     ) -> Result<(Option<Winner>, Considered), Failure> {
@@ -265,10 +266,10 @@ impl Binder {
                 Verdict::Usable | Verdict::No(_) => break,
             }
             credential = match self.store.credential_by_id(&credential.id).await? {
-                Some(credential) => credential,
+                Some(credential) => Arc::new(credential),
                 None => {
                     let refusal = Refusal::new(CandidateReason::Missing, "it was removed a moment ago");
-                    return Ok((None, Considered::refused(credential.label, refusal, None)));
+                    return Ok((None, Considered::refused(credential.label.clone(), refusal, None)));
                 }
             };
         }

@@ -5,7 +5,7 @@
 //! reported is handed out again at its next time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::{Seconds, TargetKind};
 use domain::Failure;
@@ -184,7 +184,7 @@ impl Binder {
             return Ok(None);
         };
         let call_id = domain::new_call_id();
-        let winner = Winner { credential: credential.clone(), token: token.clone(), refreshed: false };
+        let winner = Winner { credential: Arc::new(credential.clone()), token: token.clone(), refreshed: false };
         Ok(Some(UsageProbe {
             credential_id: credential.id.clone(),
             credential: credential.label.clone(),

@@ -1,5 +1,7 @@
 //! A token that the upstream rejected: one more refresh, or a latch.
 
+use std::sync::Arc;
+
 use domain::Failure;
 
 use super::judge::Refusal;
@@ -30,7 +32,7 @@ impl Binder {
     }
 
     /// Latches what no refresh helps, now or at all. The error is a database that does not take that.
-    pub(super) async fn latch_rejected(&self, credential: Credential) -> Result<Credential, Considered> {
+    pub(super) async fn latch_rejected(&self, credential: Arc<Credential>) -> Result<Arc<Credential>, Considered> {
         let why_not = match (self.refresher.can_refresh(&credential), credential.refused()) {
             (Err(why), _) => format!("and it cannot be refreshed: {why}"),
             (Ok(()), Some(latch)) => format!("and its refresh was refused for good: {}", latch.detail),
@@ -43,8 +45,8 @@ impl Binder {
             self.store.credential_by_id(&credential.id).await
         };
         match latched.await {
-            Ok(latched) => Ok(latched.unwrap_or(credential)),
-            Err(error) => Err(Considered::refused(credential.label, Refusal::ours(error.into()), None)),
+            Ok(latched) => Ok(latched.map_or(credential, Arc::new)),
+            Err(error) => Err(Considered::refused(credential.label.clone(), Refusal::ours(error.into()), None)),
         }
     }
 }

@@ -32,8 +32,7 @@ impl Binder {
         }
         let followed = self.workspaces.follow(&winner.credential);
         // Allowed by this service's configuration, and by transport-svc's own, or the seal opens nothing.
-        let moved = followed.origin.map(|origin| UpstreamUrl::parse(&format!("{origin}{}", url.path)));
-        let moved = moved.transpose().map_err(|error| invalid(format!("target {target}: {error}")))?;
+        let moved = followed.origin.map(|origin| UpstreamUrl { path: url.path.clone(), ..origin });
         self.seal_for(winner, moved.as_ref().unwrap_or(url), call_id, followed.routing)
     }
 

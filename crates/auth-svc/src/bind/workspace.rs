@@ -67,7 +67,7 @@ impl Binder {
         if let Some(problem) = &followed.problem {
             tracing::warn!(credential = %credential.label, problem, "not all that the provider demands is followed");
         } else if before != followed {
-            tracing::info!(credential = %credential.label, origin = followed.origin, routing = followed.routing,
+            tracing::info!(credential = %credential.label, origin = followed.origin.as_ref().map(|url| url.origin.as_str()), routing = followed.routing,
                 "where requests of its account must go has changed");
         }
         Ok(())

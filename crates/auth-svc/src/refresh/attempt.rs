@@ -18,6 +18,8 @@ use crate::store::{Begun, Credential, Doubt, Intent, RefreshFailure};
 
 /// How often a refresh looks whether another process has ended its own.
 pub(super) const POLL: Duration = Duration::from_millis(100);
+/// OAuth clients whose turns are kept although nobody waits for them.
+const MOST_CLIENTS: usize = 100;
 
 /// A refresh that may send its request. While this lives no other token request of the client starts in this process;
 /// the database says so to others.
@@ -38,7 +40,12 @@ impl Refresher {
     }
 
     fn turn(&self, client_id: &str) -> Arc<tokio::sync::Mutex<()>> {
-        lock(&self.inner.turns).entry(client_id.to_owned()).or_default().clone()
+        let mut turns = lock(&self.inner.turns);
+        if turns.len() >= MOST_CLIENTS {
+            // Those that nobody waits for.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        turns.entry(client_id.to_owned()).or_default().clone()
     }
 
     /// Waits until version `seen` may be refreshed, and makes the intent to do it durable. Whoever else was at it may have

@@ -10,6 +10,8 @@ const FIRST_MS: i64 = 1_000;
 const MOST_MS: i64 = 30_000;
 /// Longest wait that the provider can ask for, in milliseconds.
 const MOST_ASKED_MS: i64 = 300_000;
+/// Most credentials that something is noted of.
+const MOST: usize = 10_000;
 
 /// About one version of a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,10 @@ impl Notes {
     fn change(&self, id: &str, version: i32, change: impl FnOnce(&mut Note)) {
         let fresh = || Note { version, rejected: false, cause: String::new(), retry_at_ms: 0, since_ms: 0, strikes: 0 };
         let mut notes = self.lock();
+        if notes.len() >= MOST && !notes.contains_key(id) {
+            // Of credentials that are no more, nearly all: what still fails is noted again.
+            notes.clear();
+        }
         let note = notes.entry(id.to_owned()).or_insert_with(fresh);
         if note.version != version {
             *note = fresh();

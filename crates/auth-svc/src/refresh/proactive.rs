@@ -61,7 +61,9 @@ impl Refresher {
     /// Refreshes what is due, one after the other. Gives the time at which something is due next, Unix milliseconds.
     async fn refresh_due(&self, seen: &mut Seen, told: &mut Told) -> Result<Option<i64>, Failure> {
         let credentials = self.inner.store.list_credentials(None).await?;
-        seen.retain(|id, _| credentials.iter().any(|credential| credential.id == *id));
+        let is_there = |id: &str| credentials.iter().any(|credential| credential.id == id);
+        seen.retain(|id, _| is_there(id));
+        told.retain(|id, _| is_there(id));
         // The end of somebody else's lease is a time to look, too.
         let mut next = credentials.iter().filter_map(|credential| self.tell(credential, told)).min();
         for credential in &credentials {

@@ -44,7 +44,7 @@ struct Reading {
     head: Head,
     /// Unix milliseconds.
     at_ms: i64,
-    credentials: Option<Arc<Vec<Credential>>>,
+    credentials: Option<Vec<Arc<Credential>>>,
     mode: Option<Mode>,
 }
 
@@ -81,18 +81,20 @@ impl Recent {
 
 impl Store {
     /// As [`Store::list_credentials`], possibly as it was read before, if no write has been committed since.
-    pub(crate) async fn recent_credentials(&self, provider: Option<&str>) -> Result<Vec<Credential>, StoreError> {
+    pub(crate) async fn recent_credentials(&self, provider: Option<&str>) -> Result<Vec<Arc<Credential>>, StoreError> {
         // No provider is called like this.
         let name = provider.unwrap_or("");
         // Before the reading: what is read is of this moment or later, never earlier.
-        let Some((head, known)) = self.known(name) else { return self.list_credentials(provider).await };
+        let Some((head, known)) = self.known(name) else {
+            return Ok(self.list_credentials(provider).await?.into_iter().map(Arc::new).collect());
+        };
         if let Some(credentials) = known.as_ref().and_then(|known| known.credentials.as_ref()) {
-            return Ok(credentials.as_ref().clone());
+            return Ok(credentials.clone());
         }
         let at_ms = self.clock().now_ms();
-        let credentials = self.list_credentials(provider).await?;
+        let credentials: Vec<_> = self.list_credentials(provider).await?.into_iter().map(Arc::new).collect();
         let mode = known.and_then(|known| known.mode);
-        let kept = Some(Arc::new(credentials.clone()));
+        let kept = Some(credentials.clone());
         self.inner.recent.keep(name, Reading { head, at_ms, credentials: kept, mode });
         Ok(credentials)
     }

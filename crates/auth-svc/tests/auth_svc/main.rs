@@ -13,6 +13,7 @@ mod logout;
 mod pasted;
 mod refresh;
 mod refresh_contract;
+mod room;
 mod selection;
 mod start;
 mod support;

@@ -19,6 +19,7 @@ use crate::{
     reply::{Abort, Body},
     responses::script::{Script, Step},
     server::line::{Ending, Leaving, Line},
+    state::SimState,
 };
 
 /// How long what was handed to hyper gets to reach the wire before the connection is broken.
@@ -30,6 +31,7 @@ struct Running {
     begun: bool,
     exchange: Exchange,
     line: Arc<Line>,
+    state: SimState,
     _open: OpenStream,
 }
 
@@ -43,6 +45,7 @@ pub(crate) fn body(call: &mut Call, script: Script, pace: Duration) -> Body {
         begun: false,
         exchange,
         line: Arc::clone(&call.line),
+        state: call.state.clone(),
         _open: OpenStream::count(&call.state),
     };
     StreamBody::new(stream::unfold(running, Running::next)).boxed_unsync()
@@ -56,8 +59,11 @@ impl Running {
             return None;
         };
         let paced = matches!(step, Step::Event(_) | Step::Stamped(..) | Step::Last(..));
-        if std::mem::replace(&mut self.begun, true) && paced && !self.pace.is_zero() {
-            tokio::time::sleep(self.pace).await;
+        if std::mem::replace(&mut self.begun, true) && paced {
+            if !self.pace.is_zero() {
+                tokio::time::sleep(self.pace).await;
+            }
+            self.state.let_go().await;
         }
         let frame = match step {
             Step::Event(bytes) => self.frame(bytes, true),

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::quota::{Quota, QuotaLimit, QuotaWindow};
@@ -49,6 +50,8 @@ struct Shared {
     counters: Counters,
     /// Cancelled and replaced to drop all connections that are open.
     connections: Mutex<CancellationToken>,
+    /// True while event streams wait behind their first event.
+    held: watch::Sender<bool>,
 }
 
 /// All that changes together.
@@ -89,6 +92,7 @@ impl SimState {
                 recorder,
                 counters: Counters::default(),
                 connections: Mutex::new(CancellationToken::new()),
+                held: watch::Sender::new(false),
             }),
         }
     }
@@ -233,6 +237,17 @@ impl SimState {
     /// Event streams that are open now.
     pub fn open_streams(&self) -> u64 {
         self.counters().open_streams.load(Ordering::Relaxed)
+    }
+
+    /// Lets event streams wait behind their first event from now on, or lets all of them go on.
+    pub fn hold_streams(&self, held: bool) {
+        let _ = self.shared.held.send_replace(held);
+    }
+
+    /// Waits while streams are held.
+    pub(crate) async fn let_go(&self) {
+        // The sender is here: it does not go before the receiver does.
+        let _ = self.shared.held.subscribe().wait_for(|held| !held).await;
     }
 
     /// Connections that are open now.

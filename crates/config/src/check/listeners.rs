@@ -22,11 +22,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         check_public(config, &[section, name], listen, findings);
     }
     check_mutual_tls(&config.tls, findings);
-    for (section, listen) in
-        [("auth", &config.auth.listen), ("router", &config.router.listen), ("transport", &config.transport.listen)]
-    {
+    for (section, key, listen) in [
+        ("gateway", "control_listen", &config.gateway.control_listen),
+        ("auth", "listen", &config.auth.listen),
+        ("router", "listen", &config.router.listen),
+        ("transport", "listen", &config.transport.listen),
+    ] {
         if let Some(listen) = listen {
-            check_internal(&config.tls, &[section, "listen"], listen, findings);
+            check_internal(&config.tls, &[section, key], listen, findings);
         }
     }
     for (name, address) in [("router", &config.gateway.router), ("auth", &config.gateway.auth)] {

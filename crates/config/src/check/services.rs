@@ -51,6 +51,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     if config.transport.max_calls == 0 {
         findings.value(&["transport", "max_calls"], "0", "nothing would ever be sent: expected at least 1");
     }
+    for (section, most) in [("auth", config.auth.max_calls), ("router", config.router.max_calls)] {
+        if most == 0 {
+            findings.value(&[section, "max_calls"], "0", "nothing would ever be answered: expected at least 1");
+        }
+    }
     check_tries(&config.gateway, findings);
     if let Some(database) = &config.auth.database
         && database.strip_prefix("sqlite:").is_none_or(str::is_empty)

@@ -15,6 +15,8 @@ pub struct Gateway {
     pub listen: String,
     /// `host:port` of health and metrics.
     pub admin_listen: String,
+    /// `host:port` with `[tls]`, for operators elsewhere, beside the data directory's socket.
+    pub control_listen: Option<String>,
     /// Whether the agents' and the admin ports may be plaintext beyond loopback.
     pub allow_plaintext: bool,
     /// PEM certificate chain for agents; present exactly when `tls_key` is.
@@ -58,6 +60,8 @@ pub struct Gateway {
     pub circuit_open: Seconds,
     /// For how long at most; not less than `circuit_open`.
     pub circuit_open_max: Seconds,
+    /// Whether a timer asks where no call comes to test a circuit.
+    pub circuit_probe: bool,
     /// Egresses by name.
     pub transports: BTreeMap<String, Egress>,
 }
@@ -110,6 +114,8 @@ pub struct Auth {
     pub usage_probe_after: Seconds,
     /// How long what a provider says of an account's workspace is good; zero never asks.
     pub workspace_refresh: Seconds,
+    /// Most questions of gateways that are being answered; not zero.
+    pub max_calls: usize,
 }
 
 /// `[router]`: routes.
@@ -120,6 +126,8 @@ pub struct Router {
     pub listen: Option<String>,
     /// `host:port` of health and metrics.
     pub admin_listen: String,
+    /// Most questions that are being answered; not zero.
+    pub max_calls: usize,
 }
 
 /// `[transport]`: upstream calls.
@@ -144,6 +152,8 @@ pub struct Transport {
     pub idle_timeout: Seconds,
     /// Most upstream requests at a time; not zero.
     pub max_calls: usize,
+    /// Most bytes of request bodies that are held at a time; where it is less than a body may have, that counts.
+    pub max_held_bytes: usize,
     /// Proxy for upstream calls; may hold a password.
     pub proxy: Option<String>,
 }
@@ -203,6 +213,7 @@ impl fmt::Debug for Auth {
             .field("usage_refresh", &self.usage_refresh)
             .field("usage_probe_after", &self.usage_probe_after)
             .field("workspace_refresh", &self.workspace_refresh)
+            .field("max_calls", &self.max_calls)
             .finish()
     }
 }
@@ -225,6 +236,7 @@ impl fmt::Debug for Transport {
             .field("headers_timeout", &self.headers_timeout)
             .field("idle_timeout", &self.idle_timeout)
             .field("max_calls", &self.max_calls)
+            .field("max_held_bytes", &self.max_held_bytes)
             .field("proxy", &self.proxy.as_deref().map(redact))
             .finish()
     }

@@ -66,7 +66,7 @@ fn unknown_keys_with_the_nearest_known_one() {
     switchboard.toml:5: gateway.admin-listen: unknown key; the nearest is gateway.admin_listen
     switchboard.toml:6: gateway.lisen: unknown key; the nearest is gateway.listen
     switchboard.toml:7: gateway.identity_url: unknown key; the nearest is auth.identity_url
-    switchboard.toml:8: gateway.colour: unknown key; [gateway] takes listen, admin_listen, allow_plaintext, tls_cert, tls_key, max_body_bytes, max_calls, max_held_bytes, max_key_share, max_connections, headers_timeout, body_timeout, idle_timeout, reader_timeout, drain_seconds, keep_alive, router, auth, max_attempts, retry_percent, circuit_failures, circuit_open, circuit_open_max, transports
+    switchboard.toml:8: gateway.colour: unknown key; [gateway] takes listen, admin_listen, control_listen, allow_plaintext, tls_cert, tls_key, max_body_bytes, max_calls, max_held_bytes, max_key_share, max_connections, headers_timeout, body_timeout, idle_timeout, reader_timeout, drain_seconds, keep_alive, router, auth, max_attempts, retry_percent, circuit_failures, circuit_open, circuit_open_max, circuit_probe, transports
     switchboard.toml:10: gateway.transports.local.adress: unknown key; the nearest is gateway.transports.local.address
     switchboard.toml:12: agents.main.allow: unknown key; the nearest is agents.main.allowed
     switchboard.toml:14: models."openai/gpt-5.5".colour: unknown key; [models."openai/gpt-5.5"] takes name, context_window, max_output_tokens, input
@@ -101,7 +101,7 @@ fn wrong_types_with_the_expected_one() {
         aliases = ["a", 2]
         realm = "oauth"
         "#), @r#"
-    switchboard.toml:1: auth = 5: expected a table with listen, admin_listen, database, key_file, seal_key_file, identity_url, refresh_margin, proactive_refresh, identity_timeout, proxy, usage_refresh, usage_probe_after, workspace_refresh
+    switchboard.toml:1: auth = 5: expected a table with listen, admin_listen, database, key_file, seal_key_file, identity_url, refresh_margin, proactive_refresh, identity_timeout, proxy, usage_refresh, usage_probe_after, workspace_refresh, max_calls
     switchboard.toml:2: agents = ["main"]: expected a table with one table for each name
     switchboard.toml:4: gateway.listen = 7411: expected text in quotes
     switchboard.toml:5: gateway.admin_listen = "": empty; leave it out instead
@@ -126,7 +126,7 @@ fn a_wrong_type_does_not_hide_the_rest() {
     insta::assert_snapshot!(refused("[gateway]\ndrain_seconds = 'x'\nlisten = '0.0.0.0:1'\n[auth]\nx = 1"), @r#"
     switchboard.toml:2: gateway.drain_seconds = "x": expected a whole number, not negative
     switchboard.toml:3: gateway.listen = "0.0.0.0:1": beyond loopback this port needs gateway.tls_cert and gateway.tls_key, or gateway.allow_plaintext = true where something else guards it
-    switchboard.toml:5: auth.x: unknown key; [auth] takes listen, admin_listen, database, key_file, seal_key_file, identity_url, refresh_margin, proactive_refresh, identity_timeout, proxy, usage_refresh, usage_probe_after, workspace_refresh
+    switchboard.toml:5: auth.x: unknown key; [auth] takes listen, admin_listen, database, key_file, seal_key_file, identity_url, refresh_margin, proactive_refresh, identity_timeout, proxy, usage_refresh, usage_probe_after, workspace_refresh, max_calls
     "#);
 }
 

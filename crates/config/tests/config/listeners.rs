@@ -118,3 +118,13 @@ fn the_place_of_a_listener_may_be_a_variable() {
     let fixture = Fixture::empty().env("SWITCHBOARD__AUTH__LISTEN", "0.0.0.0:7412");
     insta::assert_snapshot!(fixture.refused(), @r#"SWITCHBOARD__AUTH__LISTEN: auth.listen = "0.0.0.0:7412": TCP between services needs mutual TLS: set [tls] ca, cert, key, or use "unix:///absolute/path""#);
 }
+
+/// Operators elsewhere are let in by their certificate, or not at all.
+#[test]
+fn the_gateways_port_for_operators_speaks_mutual_tls() {
+    insta::assert_snapshot!(
+        refused("[gateway]\ncontrol_listen = '10.0.0.1:7415'"),
+        @r#"switchboard.toml:2: gateway.control_listen = "10.0.0.1:7415": TCP between services needs mutual TLS: set [tls] ca, cert, key, or use "unix:///absolute/path""#
+    );
+    loaded("[gateway]\ncontrol_listen = '10.0.0.1:7415'\n[tls]\nca = '/a'\ncert = '/c'\nkey = '/k'");
+}

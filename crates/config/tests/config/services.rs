@@ -13,6 +13,11 @@ fn numbers_that_cannot_be_meant() {
     switchboard.toml:8: auth.identity_timeout = 0: no refresh could finish in no time: expected at least "1s"
     switchboard.toml:9: auth.usage_probe_after = 0: the provider would be asked without a pause: expected at least "1s"
     "#);
+    insta::assert_snapshot!(refused("[auth]\nmax_calls = 0\n[router]\nmax_calls = 0\n[transport]\nmax_calls = 0"), @r#"
+    switchboard.toml:2: auth.max_calls = 0: nothing would ever be answered: expected at least 1
+    switchboard.toml:4: router.max_calls = 0: nothing would ever be answered: expected at least 1
+    switchboard.toml:6: transport.max_calls = 0: nothing would ever be sent: expected at least 1
+    "#);
     insta::assert_snapshot!(refused("[gateway]\nmax_body_bytes = 68719476736"), @"switchboard.toml:2: gateway.max_body_bytes = 68719476736: expected bytes, from 1024 to 1073741824 (1 GiB); 67108864 (64 MiB) is the default");
     insta::assert_snapshot!(refused("[auth]\nidentity_timeout = '601s'"), @r#"switchboard.toml:2: auth.identity_timeout = 601s: calls would wait for it, and no other process takes a refresh over before twice that time: expected at most "10m""#);
     loaded("[auth]\nidentity_timeout = '10m'");

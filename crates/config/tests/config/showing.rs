@@ -34,6 +34,7 @@ fn every_key_is_shown_with_its_source() {
     circuit_failures = 5  # default
     circuit_open = "1s"  # default
     circuit_open_max = "1m"  # default
+    circuit_probe = true  # default
 
     [gateway.transports.local]
     address = "in-process"  # default
@@ -48,9 +49,11 @@ fn every_key_is_shown_with_its_source() {
     usage_refresh = "30m"  # default
     usage_probe_after = "1m"  # default
     workspace_refresh = "6h"  # default
+    max_calls = 10000  # default
 
     [router]
     admin_listen = "127.0.0.1:7423"  # default
+    max_calls = 10000  # default
 
     [transport]
     admin_listen = "127.0.0.1:7424"  # default
@@ -59,6 +62,7 @@ fn every_key_is_shown_with_its_source() {
     headers_timeout = "2m"  # default
     idle_timeout = "5m"  # default
     max_calls = 10000  # default
+    max_held_bytes = 536870912  # default
 
     [tls]
 

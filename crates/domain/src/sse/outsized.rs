@@ -1,5 +1,7 @@
 //! An event that is too large to be held: read line by line as it passes.
 
+use bytes::Bytes;
+
 use super::Event;
 use super::skim::{OF_EVENT, Skim};
 
@@ -56,7 +58,7 @@ impl Outsized {
     pub(super) fn finish(mut self) -> Option<Event> {
         self.line_over();
         let data = self.data?.finish();
-        let name = self.name.map(|name| String::from_utf8_lossy(&name).into_owned());
+        let name = self.name.map(Bytes::from);
         Some(Event { name, data: data.into(), digest: true })
     }
 

@@ -8,6 +8,8 @@ use tokio::time::Instant;
 
 /// Longest Retry-After that keeps a circuit open beyond its own time: it is the upstream's word, and may be nonsense.
 const LONGEST_WORD: Duration = Duration::from_secs(15 * 60);
+/// How long a timer leaves a circuit alone that a call is testing.
+const TESTED_FOR: Duration = Duration::from_secs(1);
 
 /// When circuits open, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,8 @@ struct Shut {
     time: Duration,
     /// True while one call is let through.
     probing: bool,
+    /// When a timer asks, if no call has come by then.
+    ask_at: Instant,
 }
 
 /// A change that an operator should see.
@@ -128,8 +132,29 @@ impl Circuit {
         let word = failure.retry_after_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
         let time = time.max(word.unwrap_or_default().min(LONGEST_WORD));
         let until = Instant::now() + time;
-        self.shut = Some(Shut { failure: failure.clone(), since_s, until, time, probing: false });
+        // After a call had its time to come, and not at the moment at which other gateways ask.
+        let ask_at = until + jittered(time.min(settings.open_max)) / 2;
+        self.shut = Some(Shut { failure: failure.clone(), since_s, until, time, probing: false, ask_at });
         Some(Change::Opened(time))
+    }
+
+    /// When a timer has to look at it; `None` while it is closed.
+    pub(super) fn ask_at(&self, now: Instant) -> Option<Instant> {
+        // A test that is under way may yet show nothing.
+        self.shut.as_ref().map(|shut| if shut.probing { shut.ask_at.max(now + TESTED_FOR) } else { shut.ask_at })
+    }
+
+    /// True if it is time for a timer to ask; that it does is noted, so that one which learns nothing asks again only after
+    /// a pause.
+    pub(super) fn asks(&mut self, now: Instant, settings: Settings) -> bool {
+        let Some(shut) = self.shut.as_mut().filter(|shut| !shut.probing && now >= shut.ask_at) else { return false };
+        shut.ask_at = now + jittered(settings.open_max);
+        true
+    }
+
+    /// True unless calls go through as ever.
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.is_some()
     }
 
     /// Failures in a row.
@@ -175,6 +200,13 @@ impl Circuit {
         let retry_after_seconds = (shut.failure.reason != Reason::UpstreamOverloaded).then_some(left);
         Some(Failure { message, retry_after_seconds, ..shut.failure.clone() })
     }
+}
+
+/// Half of a time, and a random part of the other half.
+fn jittered(time: Duration) -> Duration {
+    // A random UUID's low bytes are random, and it is the generator that is here already.
+    let [.., low] = *uuid::Uuid::new_v4().as_bytes();
+    time / 2 + (time / 2) * u32::from(low) / 255
 }
 
 #[cfg(test)]
@@ -238,6 +270,30 @@ mod tests {
         assert!(circuit.lets_through(Instant::now()), "a test that was given up is made by the next call");
         assert_eq!(circuit.worked(Instant::now()), Some(Change::Closed));
         assert!(circuit.lets_through(Instant::now()) && !circuit.enter());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_asks_when_no_call_has_tested_it_and_not_often() {
+        let mut circuit = Circuit::default();
+        let asks = |circuit: &mut Circuit| circuit.asks(Instant::now(), SETTINGS);
+        assert!(!asks(&mut circuit) && circuit.ask_at(Instant::now()).is_none(), "nothing has failed");
+        for _ in 0..3 {
+            let _ = fail(&mut circuit, false);
+        }
+        let (now, until) = (Instant::now(), SETTINGS.open);
+        let at = circuit.ask_at(now).expect("it is open");
+        assert!(at >= now + until + until / 4 && at <= now + until + until / 2, "{:?}", at - now);
+        pass(2).await;
+        assert!(circuit.lets_through(Instant::now()) && !asks(&mut circuit), "calls come first");
+        pass(1).await;
+        assert!(circuit.enter() && !asks(&mut circuit), "a call tests it");
+        assert_eq!(circuit.ask_at(Instant::now()), Some(Instant::now() + TESTED_FOR));
+        circuit.untested();
+        assert!(asks(&mut circuit) && !asks(&mut circuit), "once");
+        pass(2).await;
+        assert!(!asks(&mut circuit));
+        pass(3).await;
+        assert!(asks(&mut circuit), "again, after a pause");
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use domain::{Clock, Failure};
 use proto::gateway::v1::EgressStatus;
 use telemetry::metrics::{Sample, names};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::circuit::{Change, Circuit, Settings};
@@ -32,6 +33,8 @@ pub(crate) struct Health {
     settings: Settings,
     clock: Clock,
     circuits: Mutex<BTreeMap<Pair, Circuit>>,
+    /// Told when a circuit opens.
+    opened: Notify,
 }
 
 /// Leave for one attempt. Dropped without a word it says nothing, and a circuit's test is made by the next call.
@@ -47,7 +50,7 @@ pub(crate) struct Pass {
 impl Health {
     /// Everything is closed.
     pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
-        Self { settings, clock, circuits: Mutex::default() }
+        Self { settings, clock, circuits: Mutex::default(), opened: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Pair, Circuit>> {
@@ -87,6 +90,43 @@ impl Health {
             began: Instant::now(),
             tests: (false, false),
         }
+    }
+
+    /// Waits until a timer has to ask whether something works again, which no call has tested in its time; gives egress and
+    /// target of each, an empty target for the egress itself. Never while nothing has failed.
+    pub(crate) async fn due(&self) -> Vec<(String, String)> {
+        loop {
+            let next = {
+                let (mut circuits, now) = (self.lock(), Instant::now());
+                let due =
+                    circuits.iter_mut().filter_map(|(pair, circuit)| circuit.asks(now, self.settings).then_some(pair));
+                let due: Vec<Pair> = due.cloned().collect();
+                if !due.is_empty() {
+                    return due;
+                }
+                circuits.values().filter_map(|circuit| circuit.ask_at(now)).min()
+            };
+            match next {
+                Some(at) => drop(tokio::time::timeout_at(at, self.opened.notified()).await),
+                None => self.opened.notified().await,
+            }
+        }
+    }
+
+    /// Leave for a timer's question, the one test that a circuit allows. `None` if it needs none by now, or may not be made.
+    pub(crate) fn test(self: &Arc<Self>, egress: &str, target: &str) -> Option<Pass> {
+        let mut circuits = self.lock();
+        if self.refusal(&circuits, egress, target).is_some() {
+            return None;
+        }
+        let mut test = |target: &str| {
+            let circuit = circuits.get_mut(&(egress.to_owned(), target.to_owned()));
+            circuit.is_some_and(|circuit| circuit.is_shut() && circuit.enter())
+        };
+        let tests = (test(""), test(target));
+        let (health, began) = (Arc::clone(self), Instant::now());
+        let (egress, target) = (egress.to_owned(), target.to_owned());
+        (tests != (false, false)).then_some(Pass { health, egress, target, began, tests })
     }
 
     /// As [`Self::enter`], and nothing is let through.
@@ -170,6 +210,9 @@ impl Pass {
                 (Verdict::TargetFails | Verdict::EgressFails | Verdict::Nothing, _) => return,
             };
             *tested = false;
+            if matches!(change, Some(Change::Opened(_))) {
+                health.opened.notify_one();
+            }
             note(change, &self.egress, target, failure);
         };
         let (mut egress, mut target) = self.tests;

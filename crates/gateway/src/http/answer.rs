@@ -73,11 +73,8 @@ pub(super) async fn serve<D: Dialect>(core: Arc<Core>, request: Request) -> Resp
     let mut call = Call::accept(&core, Face::Http, &parts.headers, &parts.extensions);
     let labels = Labels { call_id: call.id.clone(), trace_id: call.trace_id.clone(), span: call.span.clone() };
     let read = match call.identify(&parts.headers, parts.extensions.get::<Peer>().cloned(), "").await {
-        Err(failure) => {
-            // A stranger's body is not even looked at.
-            super::body::drain(body).await;
-            Err(failure)
-        }
+        // A stranger's body is not even looked at.
+        Err(failure) => Err(failure),
         Ok(()) => {
             let held = parts.extensions.get::<Held>().cloned().unwrap_or_else(|| core.room.held());
             read::<D>(&core, &parts.headers, body, held).await

@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::Semaphore;
 
 use crate::http::decode::{Coding, decoded};
-use crate::room::{Counted, Held, Refused};
+use crate::room::{Counted, Held, Refused, Travelled};
 
 /// How long the next piece of a body may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +32,8 @@ pub(super) struct Limits {
     pub(super) patience: Duration,
 }
 
-/// Reads the body, and decodes it where it comes as gzip or zstd. The limit is for the decoded bytes, so that a small body
+/// Reads the body, and decodes it where it comes as gzip or zstd. What is left of one that is refused stays (`rest` sees to
+/// it). The limit is for the decoded bytes, so that a small body
 /// cannot become a large one; what is read is entered in `held`.
 ///
 /// # Errors
@@ -44,30 +45,22 @@ pub(super) async fn read(headers: &HeaderMap, mut body: Body, held: Held, limits
     let coding = Coding::of(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|bytes| bytes > limit) {
-        drain(body).await;
         return Err(too_large(limit));
     }
-    let counted = Counted::new(decoded(coding, &mut body), held, patience);
-    let (failure, more) = match collect(Limited::new(counted, limit)).await {
+    let (travelled, came) = Travelled::new(&mut body);
+    let counted = Counted::decoded(decoded(coding, travelled), held, patience, came);
+    Err(match collect(Limited::new(counted, limit)).await {
         Ok(Ok(bytes)) => return Ok(bytes),
-        Ok(Err(error)) if is_length_limit(error.as_ref()) => (too_large(limit), true),
-        Ok(Err(error)) => match refusal(error.as_ref()).cloned() {
-            Some(failure) => (failure, true),
-            None => {
-                let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
-                (Failure::new(Reason::RequestInvalid, service::GATEWAY, message), false)
-            }
-        },
+        Ok(Err(error)) if is_length_limit(error.as_ref()) => too_large(limit),
+        Ok(Err(error)) => refusal(error.as_ref()).cloned().unwrap_or_else(|| {
+            let message = format!("the body cannot be read or decoded: {}", root_cause(error.as_ref()));
+            Failure::new(Reason::RequestInvalid, service::GATEWAY, message)
+        }),
         Err(Stalled) => {
             let message = format!("the body broke off: nothing more came within {} s", PATIENCE.as_secs());
-            (Failure::new(Reason::RequestInvalid, service::GATEWAY, message), false)
+            Failure::new(Reason::RequestInvalid, service::GATEWAY, message)
         }
-    };
-    if more {
-        // As it comes: what is thrown away is not decoded first.
-        drain(body).await;
-    }
-    Err(failure)
+    })
 }
 
 /// Nothing more came of a body, and its end neither.

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::BoxError;
-use axum::body::Body;
 use bytes::Bytes;
 use domain::{Failure, Reason, service};
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -52,7 +51,10 @@ impl Coding {
 type Pieces<'a> = Pin<Box<dyn Stream<Item = io::Result<Frame<Bytes>>> + Send + 'a>>;
 
 /// The body as it was before it was encoded.
-pub(super) fn decoded(coding: Coding, body: &mut Body) -> Either<&mut Body, StreamBody<Pieces<'_>>> {
+pub(super) fn decoded<'a, B>(coding: Coding, body: B) -> Either<B, StreamBody<Pieces<'a>>>
+where
+    B: http_body::Body<Data = Bytes, Error = axum::Error> + Send + Unpin + 'a,
+{
     if coding == Coding::Identity {
         return Either::Left(body);
     }
@@ -79,6 +81,7 @@ fn pieces<'a>(decoder: impl AsyncRead + Send + 'a) -> Pieces<'a> {
 mod tests {
     use std::io::Write;
 
+    use axum::body::Body;
     use http::HeaderValue;
     use http_body_util::BodyExt;
 

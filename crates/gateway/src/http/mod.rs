@@ -25,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use domain::{Failure, Reason, service};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use service_kit::is_grpc;
 use tonic::Status;
 
 use crate::core::Core;
@@ -106,10 +107,6 @@ async fn unknown(request: Request) -> Response {
          /v1/models and GET /v1/switchboard/calls/{id} are served",
     );
     failure_response(&failure, 0)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A path for a message: not longer than a person reads.

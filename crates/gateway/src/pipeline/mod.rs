@@ -32,6 +32,7 @@ pub(crate) use ask::{Ask, Words};
 pub(crate) use attempt::judged;
 pub(crate) use call::{Binding, Call, Ended, binding, unbound, wanted};
 pub(crate) use hold::{Terminal, is_silent};
+pub(crate) use report::Reports;
 
 use crate::pipeline::attempt::{Attempt, Begun, End, Message};
 use crate::pipeline::decide::NextStep;
@@ -103,7 +104,8 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
     let keeping = kept.clone();
     let key = call.key_id().map(str::to_owned);
     let events = async_stream::stream! {
-        let mut plan = match call.resolve(&ask).await {
+        // What is needed for a moment only is not kept for as long as the answer streams: hence the boxes.
+        let mut plan = match Box::pin(call.resolve(&ask)).await {
             Ok(plan) => plan,
             Err(failure) => {
                 yield CallEvent::End(Box::new(call.finish(Some(failure), None)));
@@ -112,7 +114,7 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
         };
         let ending = call.ending.clone();
         let won = tokio::select! {
-            won = call.winner(&mut plan, &ask) => won,
+            won = Box::pin(call.winner(&mut plan, &ask)) => won,
             () = ending.over() => {
                 yield CallEvent::End(Box::new(call.finish(Some(stopping()), None)));
                 return;
@@ -130,7 +132,7 @@ pub(crate) fn run(mut call: Call, ask: Ask) -> CallStream {
         };
         let route = plan.route().cloned().unwrap_or_default();
         call.note_quota(&binding, std::mem::take(&mut attempt.head.quota), &attempt.head.headers);
-        yield CallEvent::Head(call.head(&attempt.head, &route));
+        yield CallEvent::Head(call.head(std::mem::take(&mut attempt.head), route));
         loop {
             let message = tokio::select! {
                 message = attempt.next(call.budget) => message,
@@ -275,13 +277,13 @@ impl Call {
             .then(|| report::report(&self.core, &binding.bound, model, failure, exhausted))
     }
 
-    fn head(&mut self, head: &proto::transport::v1::Head, route: &Route) -> Head {
+    fn head(&mut self, head: proto::transport::v1::Head, route: Route) -> Head {
         self.dropped.clone_from(&head.dropped);
         Head {
-            headers: head.headers.clone(),
-            dropped: head.dropped.clone(),
-            provider: route.provider.clone(),
-            model: route.upstream_model.clone(),
+            headers: head.headers,
+            dropped: head.dropped,
+            provider: route.provider,
+            model: route.upstream_model,
             server_timing: self.tracer.server_timing(),
         }
     }
@@ -307,7 +309,7 @@ impl Call {
         let Refusal { route, head, outcome, held } = refusal;
         let mut events = Vec::new();
         if outcome.as_ref().is_some_and(|o: &Outcome| o.terminal_relayed) && !held.is_empty() {
-            events.push(CallEvent::Head(self.head(&head, &route)));
+            events.push(CallEvent::Head(self.head(head, route)));
             held.iter().for_each(|chunk| self.read(chunk));
             events.extend(held.into_iter().map(|chunk| CallEvent::Bytes(chunk.data)));
         }

@@ -148,8 +148,9 @@ impl Plan {
 
     /// No credential was bound for the current route.
     pub(crate) fn not_bound(&mut self, failure: Failure) {
-        // Of auth-svc, that a peer does not answer: another egress would not help.
-        let stops = failure.reason.row().after == After::Stop || failure.reason == Reason::PeerUnavailable;
+        // Of auth-svc, that a peer does not answer, or that it is full: another egress would not help, nor asking once more.
+        let of_auth = matches!(failure.reason, Reason::PeerUnavailable | Reason::Shed);
+        let stops = failure.reason.row().after == After::Stop || of_auth;
         let after_rejection = self.rejected.take().is_some();
         match &mut self.failed {
             // The refresh that should have helped says more than the rejection that asked for it.

@@ -11,14 +11,15 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use domain::{Failure, Reason, service};
+use service_kit::{ByteRoom, CallRoom, Full, HeldBytes};
 use telemetry::metrics;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
-pub(crate) use body::{Counted, Refused};
+pub(crate) use body::{Counted, Refused, Travelled};
 use key_share::{Amount, KeyShares, Part};
 
-/// What bytes are counted in: a permit for each byte would not fit into a number of permits.
-const UNIT_BYTES: usize = 4096;
+/// What the bytes of a key's share are counted in, as those of all are.
+const UNIT_BYTES: usize = ByteRoom::UNIT_BYTES;
 
 /// How much room there is.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +38,8 @@ pub(crate) struct Measures {
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     measures: Measures,
-    calls: Arc<Semaphore>,
-    units: Arc<Semaphore>,
+    calls: CallRoom,
+    bytes: ByteRoom,
     keys: Arc<KeyShares>,
 }
 
@@ -67,9 +68,9 @@ struct Share {
     /// Id of their key; the operator has none.
     key: Option<String>,
     bytes: usize,
-    /// Units that are reserved for them; `permit` is for as many, and `of_key` where there is a key.
+    /// Units that are reserved for them: as many are held, and taken of the key's share where there is one.
     units: usize,
-    permit: Option<OwnedSemaphorePermit>,
+    held: Option<HeldBytes>,
     of_key: Option<Part>,
 }
 
@@ -77,13 +78,14 @@ impl Room {
     /// An empty room.
     pub(crate) fn new(measures: Measures) -> Self {
         let Measures { calls, bytes, key_percent, body_bytes } = measures;
-        let part = |of: usize| of.saturating_mul(key_percent) / 100;
+        // Where one key may take everything, it is the gateway that is full, and its setting that helps.
+        let part = |of: usize| if key_percent < 100 { of.saturating_mul(key_percent) / 100 } else { usize::MAX };
         let units = bytes / UNIT_BYTES;
         let most = Amount { calls: part(calls).max(1), units: part(units).max(body_bytes.div_ceil(UNIT_BYTES)) };
         Self {
             measures,
-            calls: Arc::new(Semaphore::new(calls.min(Semaphore::MAX_PERMITS))),
-            units: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+            calls: CallRoom::new(calls, full_of_calls(calls)),
+            bytes: ByteRoom::new(bytes, full_of_bytes(bytes)),
             keys: Arc::new(KeyShares::new(most)),
         }
     }
@@ -95,12 +97,7 @@ impl Room {
     /// SHED if all are taken, or all that one key may take.
     pub(crate) fn enter(&self, key: Option<&str>) -> Result<Place, Failure> {
         let of_key = self.of_key(key, Amount { calls: 1, units: 0 }).map_err(|most| self.key_has_calls(most.calls))?;
-        let permit = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| {
-            metrics::shed("calls");
-            full(format!("this gateway has {} calls under way, as many as it takes", self.measures.calls))
-                .next_step("wait and retry, add a gateway, or raise `[gateway] max_calls`")
-        })?;
-        Ok(Place { _permit: permit, _of_key: of_key })
+        Ok(Place { _permit: self.calls.take()?, _of_key: of_key })
     }
 
     /// For what comes without an announcement. Nothing is held yet, nor counted before [`Held::begin`].
@@ -117,17 +114,6 @@ impl Room {
     /// Takes a part of a key's share; the error is how much that is.
     fn of_key(&self, key: Option<&str>, more: Amount) -> Result<Option<Part>, Amount> {
         key.map(|key| self.keys.take(key, more)).transpose()
-    }
-
-    fn units(&self, units: usize) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.units).try_acquire_many_owned(u32::try_from(units).ok()?).ok()
-    }
-
-    fn no_bytes(&self) -> Failure {
-        metrics::shed("bytes");
-        let bytes = self.measures.bytes;
-        full(format!("this gateway holds requests and answers of {bytes} bytes, as many as it takes"))
-            .next_step("wait and retry, add a gateway, or raise `[gateway] max_held_bytes`")
     }
 
     fn key_has_calls(&self, most: usize) -> Failure {
@@ -199,14 +185,10 @@ impl Held {
         let amount = Amount { calls: 0, units: more };
         let of_key = self.room.of_key(share.key.as_deref(), amount);
         let of_key = of_key.map_err(|most| self.room.key_has_bytes(most.units))?;
-        let permit = self.room.units(more).ok_or_else(|| self.room.no_bytes())?;
+        share.held.get_or_insert_with(|| self.room.bytes.held()).announce(units.saturating_mul(UNIT_BYTES))?;
         match (&mut share.of_key, of_key) {
             (Some(held), Some(more)) => held.merge(more),
             (held, more) => *held = more,
-        }
-        match &mut share.permit {
-            Some(held) => held.merge(permit),
-            None => share.permit = Some(permit),
         }
         share.units = units;
         Ok(())
@@ -220,6 +202,24 @@ impl Held {
     fn with<T>(&self, change: impl FnOnce(&mut Share) -> T) -> T {
         // A panic elsewhere cannot leave a count half changed.
         change(&mut self.share.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn full_of_calls(most: usize) -> Full {
+    Full {
+        service: service::GATEWAY,
+        what: "calls",
+        message: format!("this gateway has {most} calls under way, as many as it takes"),
+        next_step: "wait and retry, add a gateway, or raise `[gateway] max_calls`",
+    }
+}
+
+fn full_of_bytes(most: usize) -> Full {
+    Full {
+        service: service::GATEWAY,
+        what: "bytes",
+        message: format!("this gateway holds requests and answers of {most} bytes, as many as it takes"),
+        next_step: "wait and retry, add a gateway, or raise `[gateway] max_held_bytes`",
     }
 }
 

@@ -168,6 +168,51 @@ async fn an_egress_that_refuses_before_sending_or_breaks_off() {
     assert_eq!(world.transports[1].requests.lock().unwrap().len(), 0);
 }
 
+/// An egress that is away, and one that no rule allows any more.
+#[tokio::test]
+async fn a_timer_finds_out_that_an_egress_is_back_where_it_may_ask() {
+    let away = || Failure::new(Reason::PeerUnavailable, service::GATEWAY, "transport-svc does not answer");
+    let world = three().await;
+    always(&world.transport, vec![Step::Refuse(away())]);
+    *world.transport.probes_fail.lock().unwrap() = Some(away());
+    let ask = async || assert_eq!(world.post(true).await.status(), 200, "another one takes it");
+    for _ in 0..3 {
+        ask().await;
+    }
+    let circuit = async || status(&world).await.egresses.into_iter().find(|e| e.egress == "local").unwrap();
+    assert_eq!(circuit().await.target, "", "the egress itself");
+    let probes = || world.transport.probes.load(std::sync::atomic::Ordering::SeqCst);
+    crate::world::eventually(|| probes() >= 2).await;
+    assert_ne!(circuit().await.circuit, "closed", "it is away still");
+    // No rule allows it: nothing is asked, whatever the time.
+    world.router.routes.lock().unwrap()[0].egress = rule(&["cloud"], &[]);
+    let asked = probes();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(probes() <= asked + 1, "one may have been under way");
+    assert_eq!(world.transports[1].probes.load(std::sync::atomic::Ordering::SeqCst), 0, "what works is not asked");
+}
+
+#[tokio::test]
+async fn a_timer_closes_the_circuit_of_an_egress_that_is_back() {
+    let away = || Failure::new(Reason::PeerUnavailable, service::GATEWAY, "transport-svc does not answer");
+    let world = three().await;
+    always(&world.transport, vec![Step::Refuse(away())]);
+    for _ in 0..3 {
+        assert_eq!(world.post(true).await.status(), 200, "another one takes it");
+    }
+    let attempts = world.attempts();
+    let probes = || world.transport.probes.load(std::sync::atomic::Ordering::SeqCst);
+    crate::world::eventually(|| probes() == 1).await;
+    let mut found = status(&world).await;
+    while found.egresses.iter().any(|one| one.circuit != "closed") {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        found = status(&world).await;
+    }
+    let told: Vec<_> =
+        found.egresses.iter().filter(|one| one.egress == "local").map(|one| one.target.as_str()).collect();
+    assert_eq!((told, world.attempts(), probes()), (vec!["chatgpt-codex"], attempts, 1), "by no call, and once");
+}
+
 #[tokio::test]
 async fn an_outage_is_not_multiplied() {
     let world = World::spread(&[("local", &[])], |gateway| gateway.circuit_failures = u32::MAX).await;

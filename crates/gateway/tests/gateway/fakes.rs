@@ -321,6 +321,10 @@ pub(crate) struct FakeTransport {
     pub(crate) listings: Mutex<Vec<FetchModelsRequest>>,
     /// Their answers; without one, that of an earlier version.
     pub(crate) models: Mutex<VecDeque<FetchModelsResponse>>,
+    /// Probes.
+    pub(crate) probes: AtomicUsize,
+    /// How they fail.
+    pub(crate) probes_fail: Mutex<Option<Failure>>,
     /// Questions for workspaces.
     pub(crate) discoveries: AtomicUsize,
     /// Their answer comes after this time.
@@ -412,6 +416,10 @@ impl TransportService for FakeTransport {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        if let Some(failure) = &*self.probes_fail.lock().unwrap() {
+            return Err(status_from_failure(failure));
+        }
         Ok(Response::new(ProbeResponse { outcome: Some(success()), models: vec!["gpt-5.5".into()] }))
     }
 }

@@ -171,7 +171,7 @@ pub struct Outcome {
     /// Events relayed.
     #[prost(int32, tag = "13")]
     pub events: i32,
-    /// Response headers that may pass to the caller, also when the upstream refused.
+    /// Response headers that may pass to the caller, where the upstream refused or failed; of an answer its head has them.
     #[prost(message, repeated, tag = "14")]
     pub headers: ::prost::alloc::vec::Vec<super::super::common::v1::Header>,
     /// Span of the upstream request, 16 hex digits.
@@ -556,7 +556,7 @@ pub mod transport_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::MessageCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/switchboard.transport.v1.TransportService/Respond",
             );
@@ -583,7 +583,7 @@ pub mod transport_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::MessageCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/switchboard.transport.v1.TransportService/Probe",
             );
@@ -610,7 +610,7 @@ pub mod transport_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::MessageCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/switchboard.transport.v1.TransportService/FetchUsage",
             );
@@ -641,7 +641,7 @@ pub mod transport_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::MessageCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/switchboard.transport.v1.TransportService/FetchModels",
             );
@@ -672,7 +672,7 @@ pub mod transport_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::MessageCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/switchboard.transport.v1.TransportService/DiscoverWorkspace",
             );
@@ -854,7 +854,7 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RespondSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::MessageCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -898,7 +898,7 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ProbeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::MessageCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -943,7 +943,7 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchUsageSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::MessageCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -988,7 +988,7 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchModelsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::MessageCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1034,7 +1034,7 @@ pub mod transport_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DiscoverWorkspaceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::MessageCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

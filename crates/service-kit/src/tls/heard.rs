@@ -8,23 +8,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The last alert of a peer's. Cheap to clone; clones share it.
+/// The alert with which a peer has ended a connection. Cheap to clone; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Alert(Arc<Mutex<Option<String>>>);
 
 impl Alert {
-    /// What it was; `None` once the peer has said something else.
-    pub(crate) fn last(&self) -> Option<String> {
+    /// What it was, if it was the first that came: nothing on this connection was looked at.
+    pub(crate) fn first_word(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Another attempt begins.
-    pub(crate) fn clear(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, alert: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = alert;
+    fn set(&self, alert: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(alert);
     }
 }
 
@@ -51,11 +46,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
         match &read {
             Ok(()) if !self.greeted && buf.filled().len() > before => {
                 self.greeted = true;
-                self.alert.set(None);
             }
             Err(error) if is_alert(error) => {
                 tracing::warn!(peer = self.place, %error, "the peer has ended the connection");
-                self.alert.set(Some(error.to_string()));
+                if !self.greeted {
+                    self.alert.set(error.to_string());
+                }
             }
             _ => {}
         }

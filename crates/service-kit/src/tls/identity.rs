@@ -14,6 +14,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::term::Term;
+
 /// Longest SPIFFE id in bytes, as the standard says.
 const LONGEST: usize = 2048;
 /// The services that can be named.
@@ -60,6 +62,12 @@ impl fmt::Display for SpiffeId {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NobodyNamed(String);
+
+impl NobodyNamed {
+    pub(super) fn unreadable(cause: impl fmt::Display) -> Self {
+        Self(format!("the certificate cannot be read: {cause}"))
+    }
+}
 
 impl SpiffeId {
     /// Reads an id as it stands in a certificate.
@@ -118,8 +126,8 @@ pub struct Signed {
     pub id: SpiffeId,
     /// Host names and IP addresses in it.
     pub hosts: Vec<String>,
-    /// Unix seconds at which it ends.
-    pub expires_s: i64,
+    /// How long it is good.
+    pub term: Term,
 }
 
 impl Signed {
@@ -142,17 +150,15 @@ impl Signed {
     ///
     /// As [`SpiffeId::of_certificate`].
     pub fn of_certificate(der: &[u8]) -> Result<Self, NobodyNamed> {
-        let unreadable = |cause: &dyn fmt::Display| NobodyNamed(format!("the certificate cannot be read: {cause}"));
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|e| unreadable(&e))?;
-        let names = certificate.subject_alternative_name().map_err(|e| unreadable(&e))?;
+        let (_, certificate) = X509Certificate::from_der(der).map_err(NobodyNamed::unreadable)?;
+        let names = certificate.subject_alternative_name().map_err(NobodyNamed::unreadable)?;
         let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
         let hosts = names.iter().filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
             GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
             _ => None,
         });
-        let expires_s = certificate.validity().not_after.timestamp();
-        Ok(Self { id: SpiffeId::among(names)?, hosts: hosts.collect(), expires_s })
+        Ok(Self { id: SpiffeId::among(names)?, hosts: hosts.collect(), term: Term::of(&certificate) })
     }
 }
 

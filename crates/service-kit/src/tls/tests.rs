@@ -1,12 +1,16 @@
 use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
 
 use domain::service::{AUTH, GATEWAY};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::kept::Look;
 use super::*;
-use crate::link::{Link, Network, Place};
+use crate::link::{Link, LinkError, Network, Place};
+use crate::listener::Bound;
+use crate::server::{MAX_STRANGERS, ServeOptions};
 
 /// An authority of the test's own.
 struct Authority {
@@ -105,6 +109,7 @@ async fn who_is_not_meant_is_refused_on_both_sides() {
     assert!(client.contains("UnknownIssuer") && server.contains("UnknownCA"), "{client} / {server}");
 
     let (expired, _expired) = authority.member_for("spiffe://switchboard/service/gateway", -30..-1);
+    assert!(expired.ended().expect("an end").to_string().contains("cert.pem: it has ended at"));
     let (client, server) = texts(&expired, &auth).await;
     assert!(client.contains("CertificateExpired") && server.contains("expired"), "{client} / {server}");
     let (old, _old) = authority.member_for("spiffe://switchboard/service/auth-svc", -30..-1);
@@ -125,15 +130,17 @@ async fn renewed_files_are_taken_up_and_broken_ones_are_not() {
     let folder = tempfile::tempdir().expect("a directory");
     let config = authority.sign(folder.path(), "spiffe://switchboard/service/gateway", -1..30);
     let member = MutualTls::load(&config).expect("loaded").expect("there");
-    assert_eq!(member.look(Seen::default()), Seen::default());
+    assert_eq!(member.kept.look(), Look::Same);
     let _ = authority.sign(folder.path(), "spiffe://switchboard/operator/alice", -1..30);
-    assert_eq!(member.look(Seen::default()), Seen::default());
+    assert_eq!(member.kept.look(), Look::TakenUp);
     assert_eq!(member.own().identity, Identity::Operator("alice".into()));
+    // One that has ended would be worse than what is there.
+    let _ = authority.sign(folder.path(), "spiffe://switchboard/operator/bob", -30..-1);
+    assert_eq!((member.kept.look(), member.kept.look()), (Look::Refused, Look::Same), "told once");
     std::fs::write(folder.path().join("cert.pem"), "broken").expect("written");
-    let refused = member.look(Seen::default());
-    assert_ne!(refused, Seen::default());
-    assert_eq!(member.look(refused), refused, "told once");
+    assert_eq!((member.kept.look(), member.kept.look()), (Look::Refused, Look::Same), "told once");
     assert_eq!(member.own().identity, Identity::Operator("alice".into()));
+    assert!(member.ended().is_none());
 }
 
 #[test]
@@ -167,12 +174,9 @@ async fn callers_of_a_host_that_says_nothing_fail_together() {
     // The kernel accepts; nobody answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = silent.local_addr().expect("an address").to_string();
-    let network = Network { peer: AUTH, address, mutual: gateway, alert: Alert::default() };
+    let network = Network { peer: AUTH, address, mutual: gateway };
     let link = Link::new(Place::Network(Arc::new(network)));
-    let ask = || async {
-        let request = http::Request::post("/a.B/C").body(tonic::body::Body::empty()).expect("a request");
-        link.send(request).await.map(drop).expect_err("nobody answers")
-    };
+    let ask = || async { ask(&link).await.expect_err("nobody answers") };
     let began = std::time::Instant::now();
     let failed = futures_util::future::join_all((0..30).map(|_| ask())).await;
     assert!(failed.iter().all(|error| error.to_string().contains("in time")), "{failed:?}");
@@ -189,7 +193,7 @@ async fn no_session_is_taken_up_again() {
     let (auth, _auth) = authority.member("spiffe://switchboard/service/auth-svc");
     let (alice, _alice) = authority.member("spiffe://switchboard/operator/alice");
     // A client that would like to.
-    let mut config = alice.current.load().client(AUTH).expect("a client");
+    let mut config = alice.kept.current().client(Some(AUTH)).expect("a client");
     config.resumption = Resumption::in_memory_sessions(8);
     let connector = TlsConnector::from(Arc::new(config));
     for _ in 0..2 {
@@ -209,4 +213,102 @@ async fn no_session_is_taken_up_again() {
         served.expect("served");
         assert_eq!(called.expect("called"), Some(rustls::HandshakeKind::Full));
     }
+}
+
+/// Asks once, with a request that says nothing.
+async fn ask(link: &Link) -> Result<(), LinkError> {
+    let request = http::Request::post("/a.B/C").body(tonic::body::Body::empty()).expect("a request");
+    link.send(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_outlives_who_began_it() {
+    let authority = Authority::new("ours");
+    let (auth, _auth) = authority.member("spiffe://switchboard/service/auth-svc");
+    let (gateway, _gateway) = authority.member("spiffe://switchboard/service/gateway");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address").to_string();
+    let link = Link::new(Place::Network(Arc::new(Network { peer: AUTH, address, mutual: gateway })));
+    // Callers without the time for a handshake, one after the other; the peer has not even begun with its part of it.
+    for _ in 0..3 {
+        assert!(tokio::time::timeout(Duration::from_millis(50), ask(&link)).await.is_err());
+    }
+    let connections = async {
+        let mut count = 0;
+        while let Ok(Ok((stream, _))) = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await {
+            count += 1;
+            let (mut stream, _) = auth.accept(stream).await.expect("a handshake");
+            let _ = stream.write_all(b"no HTTP").await;
+        }
+        count
+    };
+    let (connections, asked) = tokio::join!(connections, ask(&link));
+    assert!(matches!(asked, Err(LinkError::Broken { .. })), "{asked:?}");
+    // The first caller's, which served the last one, and one more if that was told that nothing had been sent.
+    assert!((1..=2).contains(&connections), "{connections}");
+}
+
+#[tokio::test]
+async fn a_refused_certificate_is_told_of_as_unreached() {
+    let (authority, other) = (Authority::new("ours"), Authority::new("theirs"));
+    let (auth, _auth) = authority.member("spiffe://switchboard/service/auth-svc");
+    // It trusts our authority, and was signed by another one.
+    let folder = tempfile::tempdir().expect("a directory");
+    let config = other.sign(folder.path(), "spiffe://switchboard/service/gateway", -1..30);
+    std::fs::write(folder.path().join("ca.pem"), &authority.pem).expect("written");
+    let foreign = MutualTls::load(&config).expect("loaded").expect("there");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address").to_string();
+    let link = Link::new(Place::Network(Arc::new(Network { peer: AUTH, address, mutual: foreign })));
+    let serve = async {
+        let (stream, _) = listener.accept().await.expect("a client");
+        assert!(auth.accept(stream).await.is_err());
+        drop(listener);
+    };
+    let (asked, ()) = tokio::join!(ask(&link), serve);
+    let error = asked.expect_err("refused");
+    assert!(error.is_unreached() && error.is_about_certificates(), "{error:?}");
+    assert!(error.to_string().contains("UnknownCA"), "{error}");
+    // What is wrong next is told as that, and not as what was wrong before.
+    let error = ask(&link).await.expect_err("nobody listens");
+    assert!(error.is_unreached() && !error.is_about_certificates(), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn who_shows_no_certificate_has_few_places() {
+    let authority = Authority::new("ours");
+    let (auth, _auth) = authority.member("spiffe://switchboard/service/auth-svc");
+    let (gateway, _gateway) = authority.member("spiffe://switchboard/service/gateway");
+    let listener = Bound::bind(&"127.0.0.1:0".parse().expect("an address")).await.expect("bound");
+    let address = listener.address().expect("an address").to_string();
+    let shutdown = CancellationToken::new();
+    let options = ServeOptions { mutual: Some(auth), drain: Duration::from_secs(1), ..ServeOptions::default() };
+    let serving = crate::server::serve(axum::Router::new(), listener, options, shutdown.clone());
+    let calling = async {
+        // Somebody of ours, before and in the middle of it.
+        let link =
+            Link::new(Place::Network(Arc::new(Network { peer: AUTH, address: address.clone(), mutual: gateway })));
+        ask(&link).await.expect("an answer");
+        let mut silent = Vec::new();
+        for _ in 0..MAX_STRANGERS {
+            silent.push(TcpStream::connect(&address).await.expect("connected"));
+        }
+        let mut one_more = TcpStream::connect(&address).await.expect("connected");
+        // A reset, or an end: it is not waited for.
+        assert!(matches!(one_more.read(&mut [0]).await, Ok(0) | Err(_)));
+        ask(&link).await.expect("who is in stays in");
+        drop(silent);
+        shutdown.cancel();
+    };
+    let ((), ()) = tokio::join!(serving, calling);
+}
+
+#[tokio::test]
+async fn a_host_that_goes_without_a_word_is_found_out() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let stream = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+    prepare(&stream, UNACKNOWLEDGED_ANSWER_MS);
+    assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).expect("an option"), UNACKNOWLEDGED_ANSWER_MS);
+    assert!(stream.nodelay().expect("an option"));
 }

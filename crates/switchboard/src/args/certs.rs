@@ -6,7 +6,7 @@ use clap::{Args, Subcommand, value_parser};
 
 #[derive(Args, Debug)]
 pub(crate) struct CertsArgs {
-    /// Directory of the authority and all that it has signed [default: certs in the data directory]
+    /// Directory of the authority and all that it has signed [default: certs in the working directory]
     #[arg(long, global = true, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     #[command(subcommand)]
@@ -25,9 +25,9 @@ pub(crate) enum CertsAction {
 
 #[derive(Args, Debug)]
 pub(crate) struct InitArgs {
-    /// Trust domain, the first part of every name: spiffe://DOMAIN/service/gateway
-    #[arg(long, default_value = "switchboard", value_name = "DOMAIN")]
-    pub domain: String,
+    /// Trust domain, the first part of every name: spiffe://DOMAIN/service/gateway [default: switchboard]
+    #[arg(long, value_name = "DOMAIN")]
+    pub domain: Option<String>,
     /// Operator to make a certificate for; repeat for more [default: admin]
     #[arg(long = "operator", value_name = "NAME")]
     pub operators: Vec<String>,

@@ -6,6 +6,8 @@ mod keys;
 mod maintenance;
 mod time;
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use service_kit::startup::Places;
 
@@ -21,9 +23,12 @@ pub(crate) use maintenance::{BackupArgs, PassphraseArgs, RestoreArgs};
 pub(crate) struct Cli {
     #[command(flatten)]
     pub places: Places,
-    /// Server to talk to: unix:///path [default: the data directory's sockets]
+    /// Server to talk to: unix:///path, or https://host:port with an operator's certificate [default: the data directory's
+    /// sockets]
     #[arg(long, global = true, value_name = "ADDRESS", env = "SWITCHBOARD_SERVER")]
     pub server: Option<String>,
+    #[command(flatten)]
+    pub certificate: CertificateArgs,
     /// Work on the simulator's own data directory, `sim` in the data directory
     #[arg(long, global = true)]
     pub sim: bool,
@@ -32,6 +37,20 @@ pub(crate) struct Cli {
     pub json: bool,
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Whose certificate is shown to a server on the network. All three or none.
+#[derive(Args, Debug)]
+pub(crate) struct CertificateArgs {
+    /// Authority that signed the server's certificate, PEM [default: tls.ca of the configuration]
+    #[arg(long = "ca", id = "tls_ca", global = true, value_name = "FILE", env = "SWITCHBOARD_TLS_CA")]
+    pub ca: Option<PathBuf>,
+    /// Operator's certificate, PEM [default: tls.cert of the configuration]
+    #[arg(long = "cert", id = "tls_cert", global = true, value_name = "FILE", env = "SWITCHBOARD_TLS_CERT")]
+    pub cert: Option<PathBuf>,
+    /// File of its private key, PEM [default: tls.key of the configuration]
+    #[arg(long = "key", id = "tls_key", global = true, value_name = "FILE", env = "SWITCHBOARD_TLS_KEY")]
+    pub key: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]

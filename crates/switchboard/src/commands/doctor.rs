@@ -14,21 +14,36 @@ use serde_json::json;
 use service_kit::{DataDir, DataDirError, Finding, Holder, PeerChannel, Severity, failure_from_proto};
 
 use crate::args::{Cli, DoctorArgs};
-use crate::commands::{health, models};
+use crate::commands::{certificates, health, models};
 use crate::control::{Auth, connect, data_dir, places};
 use crate::output::{Failed, print_json, print_line};
+use crate::reach;
 
 /// Longest wait for one answer: a status may have to refresh a token first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(cli: &Cli, args: &DoctorArgs) -> Result<(), Failed> {
-    let mut findings = vec![configuration(cli)?, directory(&data_dir(cli)?)];
+    // A server on the network is one service; what lies on this host says nothing of it.
+    let remote = match reach::remote_server(cli) {
+        Some(address) => Some(reach::whoever(cli, address).await?.0),
+        None => None,
+    };
+    let asked = |service| remote.is_none_or(|there| there == service);
+    let mut findings = vec![configuration(cli)?];
+    if remote.is_none() {
+        findings.push(directory(&data_dir(cli)?));
+    }
+    findings.extend(certificates::findings(cli));
     let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
     findings.extend(services(cli).await);
-    let gateway = connect(cli, GATEWAY).await;
-    let running = connect(cli, AUTH).await.is_ok_and(|channel| channel.is_some());
+    let gateway = if asked(GATEWAY) { connect(cli, GATEWAY).await } else { Ok(None) };
+    let running = asked(AUTH) && connect(cli, AUTH).await.is_ok_and(|channel| channel.is_some());
+    let elsewhere = if running { None } else { reach::store_elsewhere(cli) };
     // Without a server the files are opened here, where that can go well; those of a simulator that is gone say nothing.
-    if running || !(broken || cli.sim) {
+    if let Some(elsewhere) = elsewhere.filter(|_| remote.is_none()) {
+        let step = "see what `switchboard doctor` finds there, too";
+        findings.push(Finding::ok("credentials", elsewhere.place()).next(step));
+    } else if running || !(broken || cli.sim || remote.is_some()) {
         match diagnosis(cli).await {
             Ok(found) => findings.extend(found),
             Err(interrupted @ Failed::Interrupted(_)) => return Err(interrupted),

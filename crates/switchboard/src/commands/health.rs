@@ -7,12 +7,13 @@ use std::time::Duration;
 use domain::Failure;
 use domain::service::AUTH;
 use serde_json::json;
-use service_kit::{Finding, PeerChannel, Severity};
+use service_kit::{Finding, Severity};
 
 use crate::args::Cli;
 use crate::commands::doctor;
-use crate::control::{CONTROL, SERVICES, connect, data_dir, require};
+use crate::control::{CONTROL, connect, data_dir, require};
 use crate::output::{Failed, print_json, print_line};
+use crate::reach::{self, Member};
 
 pub(crate) async fn run(cli: &Cli) -> Result<(), Failed> {
     let results = ask(cli).await?;
@@ -25,19 +26,20 @@ pub(crate) async fn ask(cli: &Cli) -> Result<Vec<(String, Result<(), Failure>)>,
     let mut results: Vec<(String, Result<(), Failure>)> = Vec::new();
     let dir = data_dir(cli)?;
     let control = dir.join(format!("{CONTROL}.sock"));
-    if cli.server.is_some() || tokio::net::UnixStream::connect(&control).await.is_ok() {
+    if let Some(address) = reach::remote_server(cli) {
+        let (name, channel) = reach::whoever(cli, address).await?;
+        results.push((name.to_owned(), service_kit::check_health(channel).await));
+    } else if reach::named_server(cli).is_some() || tokio::net::UnixStream::connect(&control).await.is_ok() {
         let channel = require(cli, CONTROL).await?;
         results.push(("switchboard (all services)".to_owned(), service_kit::check_health(channel).await));
     } else {
+        let members = reach::members(cli)?;
         // Nothing at all there is one failure, not four.
-        let mut any = false;
-        for name in SERVICES {
-            let path = dir.join(format!("{name}.sock"));
-            any |= path.exists();
-            results.push((name.to_owned(), service_kit::check_health(PeerChannel::unix(name, &path)).await));
-        }
-        if !any {
+        if !members.iter().any(Member::is_there) {
             require(cli, CONTROL).await?;
+        }
+        for member in members {
+            results.push((member.name.clone(), member.health().await));
         }
     }
     Ok(results)

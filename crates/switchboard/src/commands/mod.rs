@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod call;
 pub(crate) mod calls;
+pub(crate) mod certificates;
 pub(crate) mod certs;
 pub(crate) mod config;
 pub(crate) mod credentials;

@@ -129,6 +129,14 @@ pub fn circuit_opened(egress: &str, target: &str) {
         .increment(1);
 }
 
+/// A timer has asked whether a target works again through an egress; `outcome` is one of
+/// [`names::CIRCUIT_PROBE_OUTCOMES`].
+pub fn circuit_probed(egress: &str, target: &str, outcome: &'static str) {
+    metrics::counter!(names::CIRCUIT_PROBES, "egress" => egress.to_owned(), "target" => target.to_owned(),
+        "outcome" => outcome)
+    .increment(1);
+}
+
 /// The retry budget was spent.
 pub fn retry_refused() {
     metrics::counter!(names::RETRIES_REFUSED).increment(1);

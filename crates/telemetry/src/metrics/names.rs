@@ -31,14 +31,32 @@ pub const EGRESS_CIRCUIT: &str = "switchboard_egress_circuit";
 pub const CIRCUIT_STATES: [&str; 3] = ["closed", "open", "half-open"];
 /// Counter: times that a circuit opened; labels `egress` and `target` (`-`: the egress itself).
 pub const CIRCUIT_OPENINGS: &str = "switchboard_egress_circuit_openings_total";
+/// Counter: questions that a timer has asked through a circuit that was due for a test; labels `egress`, `target` and
+/// `outcome`: one of [`CIRCUIT_PROBE_OUTCOMES`].
+pub const CIRCUIT_PROBES: &str = "switchboard_egress_circuit_probes_total";
+/// The values of its label: it works again, it still fails, the question could not be asked or told nothing.
+pub const CIRCUIT_PROBE_OUTCOMES: [&str; 3] = ["works", "fails", "nothing"];
 /// Counter: attempts that were not made because the retry budget was spent.
 pub const RETRIES_REFUSED: &str = "switchboard_retries_refused_total";
 
 /// Counter: what was refused with SHED; label `what`: one of [`SHED_KINDS`].
 pub const SHED: &str = "switchboard_shed_total";
-/// The values of its label: all places, all bytes, a key's share of each, an egress' upstream requests, the writes that wait
-/// for the database.
-pub const SHED_KINDS: [&str; 6] = ["calls", "bytes", "key_calls", "key_bytes", "upstream", "writes"];
+/// The values of its label: all places, all bytes, a key's share of each, an egress' upstream requests and the bytes of their
+/// bodies, turns at asking a peer and answers that came too slowly, the calls of auth-svc and router-svc, what operators ask of auth-svc, the writes that wait for the database.
+pub const SHED_KINDS: [&str; 12] = [
+    "calls",
+    "bytes",
+    "key_calls",
+    "key_bytes",
+    "upstream",
+    "upstream_bytes",
+    "turns",
+    "slow",
+    "auth_calls",
+    "auth_operators",
+    "router_calls",
+    "writes",
+];
 /// Counter: connections that were closed on their client, or never served; label `why`: one of [`CLOSED_REASONS`].
 pub const CONNECTIONS_CLOSED: &str = "switchboard_connections_closed_total";
 /// The values of its label: no place, no word or no headers in time, no TLS in time or none that works, no request for too
@@ -52,6 +70,9 @@ pub const OPEN_CONNECTIONS: &str = "switchboard_open_connections";
 pub const TASKS: &str = "switchboard_tasks";
 /// Gauge: descriptors that this process has open.
 pub const OPEN_FDS: &str = "process_open_fds";
+/// Gauge: seconds until a certificate of this process's own ends, negative once it has; label `setting` (`tls.cert`,
+/// `gateway.tls_cert`). Absent where none is configured.
+pub const CERTIFICATE_EXPIRES: &str = "switchboard_certificate_expires_seconds";
 
 /// Upper bounds of the histograms' buckets, in seconds.
 pub const BUCKETS: &[(&str, &[f64])] = &[(
@@ -64,6 +85,7 @@ pub const BUCKETS: &[(&str, &[f64])] = &[(
 pub(super) fn describe_counted() {
     describe_counter!(REFRESHES, "Refreshes that ended, by outcome");
     describe_counter!(CIRCUIT_OPENINGS, "Times that a target was no longer tried through an egress");
+    describe_counter!(CIRCUIT_PROBES, "Questions of a timer whether a target works again through an egress");
     describe_counter!(RETRIES_REFUSED, "Attempts not made because the retry budget was spent");
     describe_counter!(SHED, "Refused because there was no room for it");
     describe_counter!(CONNECTIONS_CLOSED, "Connections closed on their client, or never served");
@@ -83,5 +105,6 @@ pub(super) fn describe_gauges() {
     describe_gauge!(OPEN_CONNECTIONS, "Connections that are open at this process's listeners");
     describe_gauge!(TASKS, "Tasks that are alive");
     describe_gauge!(OPEN_FDS, "Descriptors that are open");
+    describe_gauge!(CERTIFICATE_EXPIRES, Unit::Seconds, "Until this process's own certificate ends");
     describe_gauge!(QUOTA_USED, "Used part of a quota window; 1 is all of it");
 }

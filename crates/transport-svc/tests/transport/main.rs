@@ -12,6 +12,7 @@ mod proxies;
 mod quota;
 mod reasoning;
 mod reasons;
+mod room;
 mod seals;
 mod trace;
 mod workspaces;

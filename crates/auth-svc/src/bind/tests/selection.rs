@@ -16,10 +16,10 @@ fn wanted(session: &str) -> Wanted {
 /// Labels in the order in which they are tried.
 fn order(stored: Vec<Credential>, wanted: &Wanted, by_session: bool) -> Vec<String> {
     let label = |entry| match entry {
-        Entry::Stored(credential) => credential.label,
+        Entry::Stored(credential) => credential.label.clone(),
         Entry::Refused(label, _) => label,
     };
-    entries(stored, wanted, by_session).into_iter().map(label).collect()
+    entries(stored.into_iter().map(std::sync::Arc::new).collect(), wanted, by_session).into_iter().map(label).collect()
 }
 
 #[test]

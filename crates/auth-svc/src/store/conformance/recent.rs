@@ -9,7 +9,7 @@ async fn seen(store: &Store) -> Vec<(String, bool, usize)> {
     let all = store.recent_credentials(Some(PROVIDER)).await.expect("read");
     let listed = store.list_credentials(Some(PROVIDER)).await.expect("listed");
     assert_eq!(all.len(), listed.len());
-    all.into_iter().map(|one| (one.label, one.latch.is_some(), one.rests.len())).collect()
+    all.into_iter().map(|one| (one.label.clone(), one.latch.is_some(), one.rests.len())).collect()
 }
 
 pub(super) async fn another_processs_write_is_seen_at_once(engine: &impl Engine) {
