@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::Failed;
 
-const BINARIES: [&str; 6] = ["codex-sim", "switchboard", "auth-svc", "router-svc", "transport-svc", "gateway"];
+const BINARIES: [&str; 7] =
+    ["codex-sim", "thin-proxy", "switchboard", "auth-svc", "router-svc", "transport-svc", "gateway"];
 
 /// Builds them where `cargo run` started this, and looks whether they are there.
 pub(crate) fn ensure(build: bool) -> Result<(), Failed> {

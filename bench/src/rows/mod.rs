@@ -4,6 +4,7 @@ mod litellm;
 mod nginx;
 mod process;
 mod switchboard;
+mod thin;
 
 use std::net::SocketAddr;
 
@@ -21,6 +22,8 @@ pub(crate) enum Row {
     Direct,
     /// nginx as a plain reverse proxy.
     Nginx,
+    /// A reverse proxy of hyper and nothing else; without TLS always.
+    Thin,
     /// Switchboard in one process.
     One,
     /// Switchboard as four processes over unix sockets.
@@ -32,13 +35,14 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Row; 6] = [Row::Direct, Row::Nginx, Row::One, Row::Four, Row::Tls, Row::Litellm];
+    pub(crate) const ALL: [Row; 7] = [Row::Direct, Row::Nginx, Row::Thin, Row::One, Row::Four, Row::Tls, Row::Litellm];
 
     /// Its name in the JSON report and on the command line.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
+            Self::Thin => "thin",
             Self::One => "one",
             Self::Four => "four",
             Self::Tls => "tls",
@@ -51,6 +55,7 @@ impl Row {
         match self {
             Self::Direct => "the simulator directly",
             Self::Nginx => "nginx",
+            Self::Thin => "hyper, a thin proxy",
             Self::One => "Switchboard, one process",
             Self::Four => "Switchboard, four processes over unix sockets",
             Self::Tls => "Switchboard, four processes over mutual TLS",
@@ -61,7 +66,7 @@ impl Row {
     /// What this row needs and the machine lacks.
     pub(crate) fn missing(self) -> Option<String> {
         match self {
-            Self::Direct | Self::One | Self::Four | Self::Tls => None,
+            Self::Direct | Self::Thin | Self::One | Self::Four | Self::Tls => None,
             Self::Nginx => nginx::missing(),
             Self::Litellm => litellm::missing(),
         }
@@ -73,6 +78,10 @@ impl Row {
             Self::Direct => (Service::None, sim.direct(sim.address()?)),
             Self::Nginx => {
                 let (process, address) = nginx::start(sim).await?;
+                (Service::Process(process), sim.direct(address))
+            }
+            Self::Thin => {
+                let (process, address) = thin::start(sim).await?;
                 (Service::Process(process), sim.direct(address))
             }
             Self::One => switchboard::start(sim, e2e::Topology::OneProcess).await?,

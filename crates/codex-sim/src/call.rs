@@ -83,8 +83,11 @@ impl Call {
         if let Some(scenario) = of_the_upload(&state, &parts) {
             break_off(&state, &line, &parts, &mut body, &scenario).await;
         }
-        let Ok(wire) = Limited::new(body, BODY_LIMIT).collect().await.map(http_body_util::Collected::to_bytes) else {
-            // Too long, or the client went away: there may be nobody to answer.
+        let read = Limited::new(&mut body, BODY_LIMIT).collect().await;
+        let Ok(wire) = read.map(http_body_util::Collected::to_bytes) else {
+            // Too long, or the client went away: there may be nobody to answer. As an edge that lingers, so that the answer
+            // is not lost to a client that is still sending.
+            let _ = Limited::new(&mut body, BODY_LIMIT).collect().await;
             return Err((None, reply::detail(413, "Request body too large")));
         };
         let decoded = decode(&parts.headers, &wire);

@@ -29,6 +29,9 @@ pub use types::{
     Provider, Realm, Router, Seconds, Target, TargetKind, Telemetry, Tls, Transport, Way,
 };
 
+/// Most bytes that `[gateway] max_body_bytes` may be: 1 GiB.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024 * 1024;
+
 /// The embedded default file: what the defaults are parsed from, and the documentation of every key.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 

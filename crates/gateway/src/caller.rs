@@ -1,5 +1,6 @@
 //! Who calls: an agent by its key, or the operator by the connection.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::{Failure, Reason, service};
@@ -59,7 +60,8 @@ impl Introduced {
         }
         match bearer(headers) {
             Ok(key) => {
-                let (asked, who) = keys.verify(*blake3::hash(key.as_bytes()).as_bytes(), budget).await;
+                let hash = *blake3::hash(key.as_bytes()).as_bytes();
+                let (asked, who) = keys.verify(hash, address(peer.as_ref()), budget).await;
                 Self { asked, who: who.map(Who::Holder) }
             }
             Err(failure) => Self::stranger(failure),
@@ -96,6 +98,14 @@ impl Introduced {
             }
             Err(failure) => Identified { asked: self.asked, result: Err(failure), holds: None },
         }
+    }
+}
+
+/// Where somebody on the network is.
+fn address(peer: Option<&Peer>) -> Option<IpAddr> {
+    match peer? {
+        Peer::Tcp { addr } | Peer::Certified { addr, .. } => Some(addr.ip()),
+        Peer::InProcess | Peer::Unix { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use proto::common::v1::Header;
 
 /// Caller headers that pass. Account and routing headers come from the credential alone, so none of them is here.
-const PASS: [&str; 8] = [
+const PASS: [&str; 9] = [
     "session-id",
     "session_id",
     "thread-id",
@@ -13,6 +13,7 @@ const PASS: [&str; 8] = [
     "openai-beta",
     "originator",
     "user-agent",
+    "version",
 ];
 /// Caller headers that pass by the beginning of their names.
 const PASS_PREFIX: &str = "x-codex-";
@@ -21,7 +22,7 @@ const SESSION: [&str; 4] = ["session-id", "session_id", "conversation_id", "thre
 /// Longest value that passes.
 const MAX_VALUE: usize = 16 * 1024;
 
-/// The caller's headers that pass, in lower case, as they came. Whether an originator and user agent are a known
+/// The caller's headers that pass, in lower case, as they came. Whether originator, user agent and version are a known
 /// client's is transport-svc's decision.
 pub(crate) fn passing(headers: &HeaderMap) -> Vec<Header> {
     let passes = |name: &str| PASS.contains(&name) || name.starts_with(PASS_PREFIX);

@@ -1,6 +1,7 @@
 //! Agent keys that auth-svc has verified, remembered for seconds: a call need not ask, and a key that was revoked is
 //! refused soon all the same.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,27 +16,38 @@ use tokio_util::task::TaskTracker;
 
 use crate::budget::Budget;
 use crate::links::{Asked, Links};
-use crate::turns::Turns;
+use crate::turns::{StrangersTurns, Turns};
 
 /// How long a verified key is trusted without asking again, counted from before the question. A key that is revoked,
 /// or rotated without grace, works at this gateway for at most this long; five seconds are promised.
 const TRUSTED_FOR: Duration = Duration::from_secs(4);
 /// A key in use is asked about again from this age on, beside the call: a busy gateway never waits for the answer.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_millis(1500);
-/// Most keys remembered.
+/// A key that was good within this time is no stranger's: who asks about it does not wait behind those who guess keys.
+const KNOWN_FOR: Duration = Duration::from_hours(24);
+/// How long a key that is none is refused without asking again. A key that is made has not been tried before, and works at
+/// once; one that was works after this time.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// Most keys remembered; as many that are none.
 const REMEMBERED: u64 = 10_000;
 
 /// BLAKE3 of a key.
 pub(crate) type KeyHash = [u8; 32];
 
-/// Verified keys by their hashes. Refused ones are not remembered: a key that was just made must work at once.
+/// Keys by their hashes.
 pub(crate) struct Keys {
     links: Arc<Links>,
     clock: Clock,
     tasks: TaskTracker,
     closing: CancellationToken,
+    /// Those that were good when they were asked about last, whether that is trusted still or not.
     verified: Cache<KeyHash, Arc<Verified>>,
+    /// Those that are none.
+    refused: Cache<KeyHash, Failure>,
+    /// For those who have shown a good key before.
     turns: Turns,
+    /// For the others.
+    strangers: StrangersTurns,
 }
 
 /// A key as auth-svc has described it.
@@ -62,22 +74,38 @@ pub(crate) type Found = (Option<Asked<()>>, Result<Arc<Verified>, Failure>);
 impl Keys {
     /// Questions beside calls run on `tasks` until `closing`.
     pub(crate) fn new(links: Arc<Links>, clock: Clock, tasks: TaskTracker, closing: CancellationToken) -> Self {
-        let verified = Cache::builder().max_capacity(REMEMBERED).time_to_live(TRUSTED_FOR).build();
-        Self { links, clock, tasks, closing, verified, turns: Turns::new(service::AUTH) }
+        let verified = Cache::builder().max_capacity(REMEMBERED).time_to_live(KNOWN_FOR).build();
+        let refused = Cache::builder().max_capacity(REMEMBERED).time_to_live(REFUSED_FOR).build();
+        let (turns, strangers) = (Turns::new(service::AUTH), StrangersTurns::new(service::AUTH));
+        Self { links, clock, tasks, closing, verified, refused, turns, strangers }
     }
 
-    /// Whose key has this hash?
-    pub(crate) async fn verify(&self, hash: KeyHash, budget: Budget) -> Found {
-        if let Some(verified) = self.trusted(&hash).await {
-            return (None, Ok(verified));
+    /// Whose key has this hash? It is shown by somebody at `address`.
+    pub(crate) async fn verify(&self, hash: KeyHash, address: Option<IpAddr>, budget: Budget) -> Found {
+        if let Some(found) = self.heard(&hash).await {
+            return (None, found);
         }
-        let _turn = match self.turns.take(budget).await {
-            Ok(turn) => turn,
-            Err(failure) => return (None, Err(failure)),
-        };
+        if self.verified.contains_key(&hash) {
+            return self.verify_again(hash, budget).await;
+        }
+        match self.strangers.take(address, budget).await {
+            Ok(_turn) => self.ask(hash, budget).await,
+            Err(failure) => (None, Err(failure)),
+        }
+    }
+
+    async fn verify_again(&self, hash: KeyHash, budget: Budget) -> Found {
+        match self.turns.take(budget).await {
+            Ok(_turn) => self.ask(hash, budget).await,
+            Err(failure) => (None, Err(failure)),
+        }
+    }
+
+    /// Asks, in its turn.
+    async fn ask(&self, hash: KeyHash, budget: Budget) -> Found {
         // Many calls of one key come at once; what one of them has heard by now, the others need not ask.
-        if let Some(verified) = self.trusted(&hash).await {
-            return (None, Ok(verified));
+        if let Some(found) = self.heard(&hash).await {
+            return (None, found);
         }
         let asked_at = Instant::now();
         let Asked { service, name, began, took, info, result } = self.links.verify_key(question(hash), budget).await;
@@ -88,7 +116,21 @@ impl Keys {
                 self.verified.insert(hash, Arc::clone(&verified)).await;
                 (Some(asked), Ok(verified))
             }
-            Err(failure) => (Some(asked), Err(failure)),
+            Err(failure) => {
+                if failure.reason == Reason::AgentKeyInvalid {
+                    self.verified.invalidate(&hash).await;
+                    self.refused.insert(hash, failure.clone()).await;
+                }
+                (Some(asked), Err(failure))
+            }
+        }
+    }
+
+    /// What is known by now.
+    async fn heard(&self, hash: &KeyHash) -> Option<Result<Arc<Verified>, Failure>> {
+        match self.trusted(hash).await {
+            Some(verified) => Some(Ok(verified)),
+            None => self.refused.get(hash).await.map(Err),
         }
     }
 
@@ -102,7 +144,7 @@ impl Keys {
     /// The key once more, if what is known of it is too old to be trusted by now: whoever takes long to say what they
     /// want does not keep a key alive by it.
     pub(crate) async fn confirm(&self, verified: &Verified, budget: Budget) -> Option<Found> {
-        if self.is_trusted(verified) { None } else { Some(self.verify(verified.hash, budget).await) }
+        if self.is_trusted(verified) { None } else { Some(self.verify_again(verified.hash, budget).await) }
     }
 
     /// A key that expires is asked about once more when its time has come: auth-svc says what is true, and why.
@@ -148,6 +190,7 @@ mod tests {
     #[test]
     fn a_revoked_key_ends_within_five_seconds_everywhere() {
         assert!(TRUSTED_FOR < Duration::from_secs(5), "what is promised, with a margin");
+        assert!(REFUSED_FOR <= Duration::from_secs(1), "what is promised of a key that was tried before it was made");
         assert!(ASKED_AGAIN_AFTER * 2 < TRUSTED_FOR, "an answer has time to come before anybody has to wait for one");
     }
 }

@@ -17,7 +17,9 @@ use proto::transport::v1::{
     DiscoverWorkspaceRequest, DiscoverWorkspaceResponse, FetchModelsRequest, FetchModelsResponse, FetchUsageRequest,
     FetchUsageResponse, ProbeRequest, ProbeResponse, RespondRequest, RespondResponse,
 };
-use service_kit::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info, why_not_serving};
+use service_kit::{
+    HopInfo, MAX_CALL_BYTES, MAX_MESSAGE_BYTES, PeerChannel, failure_from_status, hop_info, why_not_serving,
+};
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
@@ -101,7 +103,7 @@ impl Links {
             .map(|(name, channel)| {
                 let client = TransportServiceClient::new(channel.clone())
                     .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                    .max_encoding_message_size(MAX_MESSAGE_BYTES);
+                    .max_encoding_message_size(MAX_CALL_BYTES);
                 Egress { name, client, channel }
             })
             .collect();

@@ -2,11 +2,12 @@
 //! no call tests in its time, is tested with the request that `models status --probe` makes. So statuses and metrics tell
 //! the truth of an egress that nobody uses for now. Nothing is asked while nothing has failed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use domain::{Failure, Reason, service};
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use proto::router::v1::{ListModelsRequest, Route};
 use proto::transport::v1::ProbeRequest;
 use telemetry::metrics;
@@ -38,9 +39,18 @@ pub(crate) fn start(core: &Arc<Core>) {
 }
 
 async fn ask_for_ever(core: &Core) {
+    let (mut due, mut asking) = (VecDeque::new(), FuturesUnordered::new());
     loop {
-        let due = core.health.due().await;
-        stream::iter(due).for_each_concurrent(AT_ONCE, |(egress, target)| ask(core, egress, target)).await;
+        tokio::select! {
+            // Beside what is being asked: an egress that hangs must not keep others from a test.
+            more = core.health.due() => due.extend(more),
+            Some(()) = asking.next() => {}
+        }
+        while asking.len() < AT_ONCE
+            && let Some((egress, target)) = due.pop_front()
+        {
+            asking.push(ask(core, egress, target));
+        }
     }
 }
 

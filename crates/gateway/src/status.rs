@@ -122,6 +122,10 @@ pub(crate) fn models_of(agent: &Agent) -> Vec<String> {
 fn egresses(core: &Core, silent: &[Silent]) -> Vec<EgressStatus> {
     let mut egresses = core.health.status(core.links.known());
     for (name, failure) in silent {
+        // Its own circuit says so by now: once is enough.
+        if egresses.iter().any(|told| told.egress == *name && told.target.is_empty() && told.reason.is_some()) {
+            continue;
+        }
         for told in egresses.iter_mut().filter(|told| told.egress == *name && told.reason.is_none()) {
             told.reason = Some(failure.reason.as_str().to_owned());
             told.message = Some(failure.message.clone());

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use domain::{Failure, Reason};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tracing::Span;
 
 use crate::status::status_from_failure;
@@ -32,11 +32,17 @@ impl ServedBody {
         Body::new(Self { inner, span, until, over: false })
     }
 
-    /// The last frame of a stream whose time is over.
+    /// Whether the time is over, for a body that always has another piece: a timer that nobody waits for is looked at.
+    fn is_late(&self) -> bool {
+        self.until.as_ref().is_some_and(|(timer, _)| timer.deadline() <= Instant::now())
+    }
+
+    /// The last frame of a stream whose time is over. What would have made more of it is let go.
     fn late(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
         let Some((timer, service)) = &mut self.until else { return Poll::Pending };
         std::task::ready!(timer.as_mut().poll(cx));
         self.over = true;
+        self.inner = Body::empty();
         let mut trailers = HeaderMap::new();
         // Adding the status fails only for a message that is no header value, and ours is plain ASCII.
         let _ = status_from_failure(&deadline_passed(service)).add_header(&mut trailers);
@@ -70,7 +76,8 @@ impl HttpBody for ServedBody {
             return Poll::Ready(None);
         }
         let mut polled = this.span.in_scope(|| Pin::new(&mut this.inner).poll_frame(cx));
-        if polled.is_pending() {
+        let more = matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_data());
+        if polled.is_pending() || more && this.is_late() {
             polled = this.late(cx).map(|last| Some(Ok(last)));
         }
         if let Poll::Ready(Some(Ok(frame))) = &polled
@@ -87,5 +94,29 @@ impl HttpBody for ServedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_always_has_more_ends_at_the_deadline_too() {
+        let pieces = stream::repeat_with(|| Ok::<_, std::convert::Infallible>("more"));
+        let until = Box::pin(tokio::time::sleep(Duration::from_secs(1)));
+        let mut body = ServedBody::wrap(Body::from_stream(pieces), Span::none(), Some((until, "gateway")));
+        for _ in 0..100 {
+            assert!(body.frame().await.expect("more").expect("no error").is_data());
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let last = body.frame().await.expect("an end").expect("no error").into_trailers().expect("trailers");
+        assert_eq!(last.get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"4"[..]));
+        assert!(body.frame().await.is_none());
     }
 }

@@ -31,12 +31,17 @@ const CERTIFICATES: &str = "see that the address is that service's, and look at 
                             certs list`, where the authority is; `switchboard certs renew` signs them anew";
 /// Connections to one peer.
 const CONNECTIONS: usize = 2;
-/// Most bytes of one gRPC message between our services: a request body at its limit, and its envelope.
+/// Most bytes of one gRPC message: a request body at its usual limit, and its envelope.
 pub const MAX_MESSAGE_BYTES: usize = 80 * 1024 * 1024;
+/// Most bytes of the message that takes a request to transport-svc: the largest body that can be configured, and its envelope.
+/// What is held of them at a time is bounded by `[transport] max_held_bytes`.
+pub const MAX_CALL_BYTES: usize = config::MAX_BODY_BYTES + 16 * 1024 * 1024;
 
 /// A client of one peer. Cheap to clone; use it with the generated clients.
 #[derive(Clone)]
 pub struct PeerChannel {
+    /// Who asks, which is where it fails.
+    asker: &'static str,
     peer: &'static str,
     way: Way,
 }
@@ -56,7 +61,7 @@ impl std::fmt::Debug for PeerChannel {
 impl PeerChannel {
     /// A peer in this process: `router` is its service with its layers.
     pub fn in_process(peer: &'static str, router: axum::Router) -> Self {
-        Self { peer, way: Way::InProcess(router) }
+        Self { asker: service::GATEWAY, peer, way: Way::InProcess(router) }
     }
 
     /// A peer behind a unix socket. Connects on demand, and again after the peer has gone and come back.
@@ -73,7 +78,13 @@ impl PeerChannel {
 
     fn at(peer: &'static str, place: Place) -> Self {
         let links = (0..CONNECTIONS).map(|_| Link::new(place.clone())).collect();
-        Self { peer, way: Way::Links { place, links, next: Arc::default() } }
+        Self { asker: service::GATEWAY, peer, way: Way::Links { place, links, next: Arc::default() } }
+    }
+
+    /// As [`Self`], for `asker` in place of the gateway: failures that are made here name it.
+    #[must_use]
+    pub fn asked_by(self, asker: &'static str) -> Self {
+        Self { asker, ..self }
     }
 
     /// Name of the peer.
@@ -91,7 +102,7 @@ impl PeerChannel {
 
     fn unavailable(&self, error: &LinkError) -> Status {
         let message = format!("{} does not answer: {error}", self.describe());
-        let mut failure = Failure::new(Reason::PeerUnavailable, service::GATEWAY, message);
+        let mut failure = Failure::new(Reason::PeerUnavailable, self.asker, message);
         if error.is_about_certificates() {
             failure = failure.next_step(CERTIFICATES);
         }

@@ -1,6 +1,7 @@
 //! One connection, from its handshake to its end: in good order, by its client's fault, or because it does nothing.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::first_word::FirstWord;
+use crate::layers::grpc_timeout;
 use crate::peer::Peer;
-use crate::server::{Ending, Stream, Tracked};
+use crate::server::{Ending, Stream};
+use crate::stall::{Stall, Streams};
 use crate::tls::{HANDSHAKE, MutualTls, is_about_certificates};
-use crate::watch::{Over, Patience, Watch};
+use crate::watch::{Patience, Watch};
 
 /// How long a connection that is asked to end may take.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -36,6 +39,8 @@ pub(crate) struct Connection {
     pub(crate) headers_timeout: Duration,
     /// How long it may do nothing.
     pub(crate) patience: Patience,
+    /// How long its client may take nothing of an answer; none is for ever.
+    pub(crate) reader_timeout: Option<Duration>,
     /// What it does.
     pub(crate) watch: Watch,
     /// What is served.
@@ -43,7 +48,7 @@ pub(crate) struct Connection {
     /// Who is at the other end.
     pub(crate) peer: Peer,
     /// How HTTP is spoken.
-    pub(crate) builder: Arc<auto::Builder<Tracked>>,
+    pub(crate) builder: Arc<auto::Builder<Streams>>,
     /// TLS, for TCP.
     pub(crate) tls: Option<TlsAcceptor>,
     /// Mutual TLS, instead.
@@ -73,12 +78,13 @@ impl Connection {
         };
         self.stranger = None;
         let Some(stream) = shaken else { return };
-        let Self { router, peer, ending, watch, patience, until, .. } = self;
+        let Self { router, peer, ending, watch, patience, reader_timeout, until, .. } = self;
         let (asked, who) = (watch.clone(), peer.clone());
         let service = tower::service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(ending.clone());
-            let (serving, answer) = (asked.serving(), router.clone().oneshot(request.map(Body::new)));
+            let late = grpc_timeout(request.headers()).and_then(|left| Instant::now().checked_add(left));
+            let (serving, answer) = (asked.serving(late), router.clone().oneshot(request.map(Body::new)));
             async move { answer.await.map(|response| serving.answer(response)) }
         });
         let service = TowerToHyperService::new(service);
@@ -86,15 +92,19 @@ impl Connection {
         let connection = self.builder.serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         let (mut draining, mut farewell) = (false, None);
+        // Answers over HTTP/1 are made where the connection is polled; those over HTTP/2 are watched one by one.
+        let mut stall = Stall::new(reader_timeout);
         let mut looks = patience.every().map(tokio::time::interval);
         loop {
             tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        note_end(error.as_ref(), &who, &watch);
+                ended = poll_fn(|cx| stall.poll(cx, |cx| connection.as_mut().poll(cx))) => return match ended {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => note_end(error.as_ref(), &who, &watch),
+                    Err(stalled) => {
+                        metrics::connection_closed(stalled.why());
+                        tracing::debug!(peer = %who.describe(), "a client took nothing of its answer");
                     }
-                    return;
-                }
+                },
                 () = self.shutdown.cancelled(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
@@ -105,19 +115,15 @@ impl Connection {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = self.abort.cancelled() => return,
-                () = next(looks.as_mut()) => match (watch.over(&patience), farewell) {
-                    (None, _) => {}
-                    (Some(Over::Idle), None) => {
+                () = next(looks.as_mut()) => match farewell {
+                    _ if !watch.is_idle(&patience) => {}
+                    None => {
                         farewell = Some(Instant::now());
                         metrics::connection_closed("idle");
                         connection.as_mut().graceful_shutdown();
                     }
-                    (Some(Over::Idle), Some(since)) if since.elapsed() < FAREWELL => {}
-                    (Some(Over::Idle), Some(_)) => return,
-                    (Some(Over::Unread), _) => {
-                        metrics::connection_closed("reader");
-                        return tracing::debug!(peer = %who.describe(), "a client took nothing of its answer");
-                    }
+                    Some(since) if since.elapsed() < FAREWELL => {}
+                    Some(_) => return,
                 },
             }
         }

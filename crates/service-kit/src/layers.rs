@@ -89,13 +89,11 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let (layers, grpc) = (self.layers, is_grpc(request.headers()));
         // Health and reflection are asked every few seconds, and say nothing about agents' calls.
-        let span = match request.uri().path().starts_with("/grpc.") {
-            true => Span::none(),
-            false => layers.server_span(grpc, &request),
-        };
+        let quiet = request.uri().path().starts_with("/grpc.");
+        let span = if quiet { Span::none() } else { layers.server_span(grpc, &request) };
         if let Err(failure) = layers.admit(&request) {
             // It is traced like any other answer.
-            let response = layers.traced(refuse(grpc, &failure), grpc, &span);
+            let response = layers.traced(refuse(grpc, &failure), grpc && !quiet, &span);
             return Box::pin(std::future::ready(Ok(response.map(|body| ServedBody::wrap(body, span, None)))));
         }
         // Over plain HTTP it is the handler's affair: the answer that ends a gRPC call is none there.
@@ -105,7 +103,7 @@ where
         let entered = span.clone();
         let answer = async move {
             let (response, until) = layers.answer(called, grpc, until).await;
-            let response = layers.traced(response, grpc, &span);
+            let response = layers.traced(response, grpc && !quiet, &span);
             Ok(response.map(|body| ServedBody::wrap(body, span, until.map(|until| (until, layers.service)))))
         };
         Box::pin(answer.instrument(entered))
@@ -148,13 +146,11 @@ impl ServiceLayers {
         refuse(grpc, &Failure::new(Reason::Internal, service, format!("{service} failed on this request")))
     }
 
-    /// Notes an answer in its span, and in the answer where it was given.
-    fn traced(self, mut response: Response, grpc: bool, span: &Span) -> Response {
-        if span.is_none() {
-            return response;
-        }
-        if grpc {
+    /// Notes an answer in its span; and in the answer, of a `hop`, where it was given, whether it is traced or not.
+    fn traced(self, mut response: Response, hop: bool, span: &Span) -> Response {
+        if hop {
             let headers = response.headers_mut();
+            // Whether there are spans or not: by it the caller knows that the service was there.
             headers.insert("x-switchboard-host", HOST_VALUE.clone());
             if let Some(id) = telemetry::span_id(span).and_then(|id| HeaderValue::try_from(id).ok()) {
                 headers.insert("x-switchboard-span", id);

@@ -26,6 +26,7 @@ mod room;
 mod seal;
 mod server;
 mod shutdown;
+mod stall;
 mod start_error;
 pub mod startup;
 mod status;
@@ -33,7 +34,7 @@ pub mod tls;
 mod url;
 mod watch;
 
-pub use channel::{HopInfo, MAX_MESSAGE_BYTES, PeerChannel, hop_info};
+pub use channel::{HopInfo, MAX_CALL_BYTES, MAX_MESSAGE_BYTES, PeerChannel, hop_info};
 pub use convert::{
     candidate_from_proto, candidate_to_proto, failure_from_proto, failure_to_proto, trace_from_proto, trace_to_proto,
     usage_from_proto, usage_to_proto,

@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response as Answer};
 use domain::{Failure, Reason, service};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Either};
-use http::Request;
+use http::{HeaderName, Request};
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::{Code, Status};
 use tower::layer::layer_fn;
 use tower::{Service, ServiceExt};
 
@@ -23,6 +23,9 @@ use crate::health::ready_health;
 use crate::layers::{ServiceLayers, is_grpc};
 use crate::room::{ByteRoom, CallRoom};
 use crate::status::{status_from_failure, unknown_to};
+
+/// In which a server names the encodings that it reads.
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// gRPC services and their names.
 #[derive(Clone, Debug, Default)]
@@ -164,16 +167,41 @@ where
 
 /// An answer as it is, or what is the matter with the method that it does not know.
 fn told(answer: Answer, service: &str, served: &[&'static str]) -> Answer {
-    let code = answer.headers().get(Status::GRPC_STATUS).map(http::HeaderValue::as_bytes);
-    let unimplemented = code == Some(b"12") && !answer.headers().contains_key("grpc-status-details-bin");
-    if !unimplemented && answer.status() != http::StatusCode::NOT_FOUND {
-        return answer;
-    }
-    let failure = match !served.contains(&service) && is_ours(service) {
+    // What our services say themselves has details; the rest is said by who reads messages for them.
+    let bare = !answer.headers().contains_key("grpc-status-details-bin");
+    let code = answer.headers().get(Status::GRPC_STATUS).filter(|_| bare).map(http::HeaderValue::as_bytes);
+    let encodings = answer.headers().get(ACCEPT_ENCODING).cloned();
+    let failure = match (code, &encodings) {
+        (Some(b"12"), Some(_)) => compressed(owner(service)),
+        (Some(b"11" | b"13"), _) => unreadable(owner(service), Status::from_header_map(answer.headers())),
+        (Some(b"12"), None) => unknown(service, served),
+        _ if answer.status() == http::StatusCode::NOT_FOUND => unknown(service, served),
+        _ => return answer,
+    };
+    let mut told = status_from_failure(&failure).into_http::<axum::body::Body>();
+    // Clients read in it that they may go on without.
+    told.headers_mut().extend(encodings.map(|encodings| (ACCEPT_ENCODING, encodings)));
+    told
+}
+
+fn unknown(service: &str, served: &[&'static str]) -> Failure {
+    match !served.contains(&service) && is_ours(service) {
         true => elsewhere(service),
         false => unknown_to(owner(service), Some(env!("CARGO_PKG_VERSION"))),
-    };
-    status_from_failure(&failure).into_http::<axum::body::Body>()
+    }
+}
+
+fn compressed(owner: &str) -> Failure {
+    Failure::new(Reason::Unsupported, owner, "compressed gRPC messages are not served")
+        .param("grpc-encoding")
+        .next_step("send messages as they are: `grpc-encoding: identity`")
+}
+
+/// A message that could not be read: it is larger than any may be, or no message of that kind.
+fn unreadable(owner: &str, status: Option<Status>) -> Failure {
+    let (code, why) = status.map_or((Code::Internal, String::new()), |s| (s.code(), s.message().to_owned()));
+    let reason = if code == Code::OutOfRange { Reason::RequestTooLarge } else { Reason::RequestInvalid };
+    Failure::new(reason, owner, format!("the gRPC message cannot be read: {why}"))
 }
 
 /// Whether this version has a gRPC service of that name, wherever it is served.
@@ -219,6 +247,29 @@ mod tests {
         assert_eq!((failure.reason, failure.service.as_str()), (Reason::Unsupported, service::AUTH));
         assert!(failure.message.starts_with("switchboard.auth.v1.LoginService is not served here"), "{failure}");
     }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_is_refused_with_a_reason() {
+        let router = Mounted::new().listenable().await.expect("a router");
+        let asked = async |encoding: Option<&str>, message: &'static [u8]| {
+            let request =
+                Request::post("/grpc.health.v1.Health/Check").header(http::header::CONTENT_TYPE, "application/grpc");
+            let request = encoding.into_iter().fold(request, |request, name| request.header("grpc-encoding", name));
+            let request = request.body(axum::body::Body::from(message)).expect("a request");
+            let answer = router.clone().oneshot(request).await.expect("an answer");
+            let status = Status::from_header_map(answer.headers()).expect("a status");
+            let encodings = answer.headers().get(ACCEPT_ENCODING).cloned();
+            (crate::status::failure_from_status(&status, "gateway").reason, status.code(), encodings.is_some())
+        };
+        let invalid = (Reason::RequestInvalid, Code::InvalidArgument, false);
+        for wrong in [&b"\0\0\0\0\x02\xff\xff"[..], b"\0\0\0\0\x09\x0a", b"\x01\0\0\0\0", b"\x07\0\0\0\0", b""] {
+            assert_eq!(asked(None, wrong).await, invalid, "{wrong:?}");
+        }
+        let large = (Reason::RequestTooLarge, Code::ResourceExhausted, false);
+        assert_eq!(asked(None, b"\0\xff\xff\xff\xff").await, large);
+        assert_eq!(asked(Some("gzip"), b"\0\0\0\0\0").await, (Reason::Unsupported, Code::Unimplemented, true));
+    }
+
     #[tokio::test]
     async fn what_is_served_elsewhere_is_not_called_old() {
         let router = Mounted::new().listenable().await.expect("a router");

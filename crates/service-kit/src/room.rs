@@ -293,7 +293,7 @@ impl Counted {
         self.head = None;
         let announced = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         // More than a message may have is refused by its reader, who keeps nothing of it.
-        if announced > crate::MAX_MESSAGE_BYTES {
+        if announced > crate::MAX_CALL_BYTES {
             return Ok(());
         }
         self.held.announce(announced.saturating_add(FRAME_HEAD_BYTES))

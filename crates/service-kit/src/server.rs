@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use rustix::net::sockopt;
+use socket2::SockRef;
 use telemetry::metrics;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection::Connection;
 use crate::listener::Bound;
 use crate::peer::Peer;
+use crate::stall::Streams;
 use crate::tls::{self, MutualTls};
 use crate::watch::{Patience, Watch};
 
@@ -48,6 +50,8 @@ pub(crate) const MAX_STRANGERS: usize = 256;
 const MAX_HEADER_BYTES: u32 = 32 * 1024;
 /// Bytes of an answer that may wait here for their reader, beside what the kernel holds.
 const MAX_WAITING: usize = 64 * 1024;
+/// Bytes that the kernel may hold for a reader beyond what its window takes.
+const UNSENT_BYTES: u32 = 128 * 1024;
 
 /// How to serve.
 #[derive(Clone)]
@@ -65,7 +69,8 @@ pub struct ServeOptions {
     /// How long a connection may be open without a request; none is for ever. One on which nobody who may ask has asked
     /// anything yet gets `headers_timeout`, where there is a limit at all.
     pub idle_timeout: Option<Duration>,
-    /// How long a client may take nothing of what it is answered; none is for ever.
+    /// How long a client may take nothing of an answer; none is for ever. A stream of HTTP/2 is reset then, a connection of
+    /// HTTP/1 closed.
     pub reader_timeout: Option<Duration>,
     /// Whether its requests are among the open streams of the metrics.
     pub counted: bool,
@@ -88,7 +93,7 @@ impl ServeOptions {
     fn patience(&self) -> Patience {
         // A little later than the protocols' own timers, which say what the client did not do.
         let first = self.idle_timeout.map(|idle| idle.min(self.headers_timeout * 5 / 4));
-        Patience { first, idle: self.idle_timeout, reader: self.reader_timeout }
+        Patience { first, idle: self.idle_timeout }
     }
 }
 
@@ -129,7 +134,7 @@ impl Ending {
     }
 }
 
-/// Lets hyper spawn a connection's streams where the drain sees them.
+/// Lets hyper spawn what a connection needs where it is seen.
 #[derive(Clone)]
 pub(crate) struct Tracked(pub(crate) TaskTracker);
 
@@ -152,7 +157,7 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
     // A peer whose host or network has gone leaves its requests running, and paid for, until that is found out. What it has
     // not acknowledged tells (`tls::prepare`): a ping makes sure that there is something.
     let ping = if options.mutual.is_some() { PING_HOSTS } else { PING };
-    let builder = Arc::new(builder(&tasks, ours, options.headers_timeout, ping));
+    let builder = Arc::new(builder(&tasks, ours, &options, ping));
     let places = Arc::new(Semaphore::new(options.max_connections.min(Semaphore::MAX_PERMITS)));
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     let (mut turned_away, refusals) = (TurnedAway::default(), Arc::default());
@@ -188,6 +193,7 @@ pub async fn serve(router: axum::Router, listener: Bound, options: ServeOptions,
             _place: place,
             headers_timeout: options.headers_timeout,
             patience: options.patience(),
+            reader_timeout: options.reader_timeout,
             watch: Watch::new(options.counted),
             router: router.clone(),
             peer,
@@ -244,19 +250,19 @@ impl TurnedAway {
 }
 
 /// `ours`: only our own services and operators can connect.
-fn builder(tasks: &TaskTracker, ours: bool, headers_timeout: Duration, ping: Duration) -> auto::Builder<Tracked> {
+fn builder(tasks: &TaskTracker, ours: bool, options: &ServeOptions, ping: Duration) -> auto::Builder<Streams> {
     // Callers that cancel streams are normal here; the default closes the whole connection after 1024 of them. On a
     // socket of our own nobody does it to harm.
     let (max_faults, max_unseen, max_streams) = match ours {
         false => (Some(MAX_FAULTS), MAX_UNSEEN, MAX_STREAMS),
         true => (None, usize::MAX, MAX_INTERNAL_STREAMS),
     };
-    let mut builder = auto::Builder::new(Tracked(tasks.clone()));
+    let mut builder = auto::Builder::new(Streams { tasks: tasks.clone(), patience: options.reader_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
         // A client that never finishes its headers must not hold a connection for ever.
-        .header_read_timeout(headers_timeout)
+        .header_read_timeout(options.headers_timeout)
         .max_buf_size(MAX_WAITING);
     builder
         .http2()
@@ -305,6 +311,8 @@ pub(crate) fn prepare(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepidle(stream, Duration::from_secs(60));
     let _ = sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15));
     let _ = sockopt::set_tcp_keepcnt(stream, 4);
+    // A reader that stops leaves the kernel no more than this to keep for it; its buffer grows to megabytes otherwise.
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
 #[cfg(test)]
@@ -320,5 +328,6 @@ mod tests {
         assert!(client.is_ok() && !stream.nodelay().expect("an option"));
         prepare(&stream);
         assert!(stream.nodelay().expect("an option"));
+        assert_eq!(SockRef::from(&stream).tcp_notsent_lowat().expect("an option"), UNSENT_BYTES);
     }
 }

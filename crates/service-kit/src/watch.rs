@@ -1,5 +1,5 @@
 //! What a connection is doing, so that one that does nothing for too long can be ended: no protocol timer sees a client
-//! that answers pings and asks nothing, or that takes nothing of what it is answered.
+//! that answers pings and asks nothing. One that takes nothing of what it is answered is seen by [`crate::stall`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::{Code, Status};
+
+use crate::stall;
 
 /// Requests under way over this process's listeners.
 static STREAMS: AtomicUsize = AtomicUsize::new(0);
@@ -34,25 +36,14 @@ pub(crate) struct Patience {
     pub(crate) first: Option<Duration>,
     /// Without a request, after that.
     pub(crate) idle: Option<Duration>,
-    /// With an answer of which nothing is taken.
-    pub(crate) reader: Option<Duration>,
 }
 
 impl Patience {
     /// How often to look; never, where there is nothing to be seen.
     pub(crate) fn every(&self) -> Option<Duration> {
-        let shortest = [self.first, self.idle, self.reader].into_iter().flatten().min()?;
+        let shortest = [self.first, self.idle].into_iter().flatten().min()?;
         Some((shortest / LOOKS).clamp(Duration::from_millis(50), Duration::from_secs(15)))
     }
-}
-
-/// Why a connection is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Over {
-    /// Nothing is asked.
-    Idle,
-    /// Nothing is taken.
-    Unread,
 }
 
 /// One connection. Clones are the same one.
@@ -61,12 +52,10 @@ pub(crate) struct Watch(Arc<Doing>);
 
 struct Doing {
     began: Instant,
-    /// Milliseconds after it, at which something was asked, taken, or over.
+    /// Milliseconds after it, at which something was asked, or over.
     last_ms: AtomicU64,
     /// Requests under way.
     open: AtomicUsize,
-    /// Those of whose answers a piece waits to be asked for, or was made and is not taken yet.
-    unread: AtomicUsize,
     /// Somebody has asked who may.
     known: AtomicBool,
     /// Anybody has asked.
@@ -82,20 +71,19 @@ impl Watch {
             began: Instant::now(),
             last_ms: AtomicU64::new(0),
             open: AtomicUsize::new(0),
-            unread: AtomicUsize::new(0),
             known: AtomicBool::new(false),
             used: AtomicBool::new(false),
             counted,
         }))
     }
 
-    /// A request has come.
-    pub(crate) fn serving(&self) -> Serving {
+    /// A request has come, whose caller waits until then.
+    pub(crate) fn serving(&self, until: Option<Instant>) -> Serving {
         self.0.used.store(true, Ordering::Relaxed);
         self.0.open.fetch_add(1, Ordering::Relaxed);
         STREAMS.fetch_add(usize::from(self.0.counted), Ordering::Relaxed);
         self.0.touch();
-        Serving { doing: Arc::clone(&self.0), unread: false }
+        Serving { doing: Arc::clone(&self.0), until }
     }
 
     /// True once a request has come.
@@ -103,17 +91,16 @@ impl Watch {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Whether it has done nothing for too long.
-    pub(crate) fn over(&self, patience: &Patience) -> Option<Over> {
+    /// Whether it has asked nothing for too long.
+    pub(crate) fn is_idle(&self, patience: &Patience) -> bool {
         let doing = &self.0;
+        if doing.open.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
         let last = Duration::from_millis(doing.last_ms.load(Ordering::Relaxed));
         let quiet = doing.began.elapsed().saturating_sub(last);
-        let beyond = |limit: Option<Duration>| limit.is_some_and(|limit| quiet >= limit);
-        if doing.open.load(Ordering::Relaxed) == 0 {
-            let known = doing.known.load(Ordering::Relaxed);
-            return beyond(if known { patience.idle } else { patience.first }).then_some(Over::Idle);
-        }
-        (doing.unread.load(Ordering::Relaxed) > 0 && beyond(patience.reader)).then_some(Over::Unread)
+        let limit = if doing.known.load(Ordering::Relaxed) { patience.idle } else { patience.first };
+        limit.is_some_and(|limit| quiet >= limit)
     }
 }
 
@@ -133,34 +120,25 @@ impl Drop for Doing {
 /// A request under way on a connection, until its answer has ended or was given up.
 pub(crate) struct Serving {
     doing: Arc<Doing>,
-    unread: bool,
+    /// The caller's deadline.
+    until: Option<Instant>,
 }
 
 impl Serving {
     /// The answer, watched as it is taken.
-    pub(crate) fn answer(mut self, response: Response) -> Response {
+    pub(crate) fn answer(self, response: Response) -> Response {
         if !is_stranger(&response) {
             self.doing.known.store(true, Ordering::Relaxed);
         }
-        // Who does not even ask for the first piece (a window that stays shut) takes nothing either.
-        self.set_unread(true);
-        response.map(|inner| Body::new(Watched { inner, serving: self }))
-    }
-
-    fn set_unread(&mut self, unread: bool) {
-        self.doing.touch();
-        match (self.unread, unread) {
-            (false, true) => drop(self.doing.unread.fetch_add(1, Ordering::Relaxed)),
-            (true, false) => drop(self.doing.unread.fetch_sub(1, Ordering::Relaxed)),
-            _ => {}
-        }
-        self.unread = unread;
+        stall::begins(self.until);
+        response.map(|inner| Body::new(Watched { inner, _serving: self }))
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.set_unread(false);
+        stall::ends();
+        self.doing.touch();
         self.doing.open.fetch_sub(1, Ordering::Relaxed);
         STREAMS.fetch_sub(usize::from(self.doing.counted), Ordering::Relaxed);
     }
@@ -174,7 +152,7 @@ fn is_stranger(response: &Response) -> bool {
 
 struct Watched {
     inner: Body,
-    serving: Serving,
+    _serving: Serving,
 }
 
 impl HttpBody for Watched {
@@ -183,9 +161,8 @@ impl HttpBody for Watched {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Who asks for the next piece has taken the last one.
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.inner).poll_frame(cx);
-        this.serving.set_unread(matches!(polled, Poll::Ready(Some(_))));
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        stall::asked(matches!(polled, Poll::Ready(Some(_))));
         polled
     }
 
@@ -206,11 +183,7 @@ mod tests {
     use super::*;
 
     const S: Duration = Duration::from_secs(1);
-    const PATIENCE: Patience = Patience {
-        first: Some(Duration::from_secs(1)),
-        idle: Some(Duration::from_secs(10)),
-        reader: Some(Duration::from_secs(5)),
-    };
+    const PATIENCE: Patience = Patience { first: Some(Duration::from_secs(1)), idle: Some(Duration::from_secs(10)) };
 
     fn answer(status: StatusCode) -> Response {
         let pieces = stream::iter(["a", "b"].map(Ok::<_, std::convert::Infallible>));
@@ -222,33 +195,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_asks_nothing_is_idle_and_strangers_are_so_sooner() {
         let watch = Watch::new(false);
-        assert_eq!(watch.over(&PATIENCE), None);
-        drop(watch.serving().answer(answer(StatusCode::UNAUTHORIZED)));
+        assert!(!watch.is_idle(&PATIENCE));
+        drop(watch.serving(None).answer(answer(StatusCode::UNAUTHORIZED)));
         tokio::time::advance(S).await;
-        assert_eq!(watch.over(&PATIENCE), Some(Over::Idle));
-        let serving = watch.serving();
+        assert!(watch.is_idle(&PATIENCE));
+        let serving = watch.serving(None);
         tokio::time::advance(S * 100).await;
-        assert_eq!(watch.over(&PATIENCE), None, "the answer takes its time");
-        drop(serving.answer(answer(StatusCode::OK)));
-        tokio::time::advance(S * 9).await;
-        assert_eq!(watch.over(&PATIENCE), None);
-        tokio::time::advance(S).await;
-        assert_eq!(watch.over(&PATIENCE), Some(Over::Idle));
-        assert_eq!(watch.over(&Patience::default()), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_ends_the_connection_and_a_slow_one_does_not() {
-        let watch = Watch::new(false);
-        let mut body = watch.serving().answer(answer(StatusCode::OK)).into_body();
-        tokio::time::advance(S * 5).await;
-        assert_eq!(watch.over(&PATIENCE), Some(Over::Unread), "not even the first piece is asked for");
+        assert!(!watch.is_idle(&PATIENCE), "the answer takes its time");
+        let mut body = serving.answer(answer(StatusCode::OK)).into_body();
         assert!(body.frame().await.is_some());
-        tokio::time::advance(S * 4).await;
-        assert!(watch.over(&PATIENCE).is_none() && body.frame().await.is_some());
-        tokio::time::advance(S * 5).await;
-        assert_eq!(watch.over(&PATIENCE), Some(Over::Unread));
+        tokio::time::advance(S * 100).await;
+        assert!(!watch.is_idle(&PATIENCE), "a reader who takes its time asks something all the same");
         drop(body);
-        assert_eq!(watch.over(&PATIENCE), None);
+        tokio::time::advance(S * 9).await;
+        assert!(!watch.is_idle(&PATIENCE));
+        tokio::time::advance(S).await;
+        assert!(watch.is_idle(&PATIENCE));
+        assert!(!watch.is_idle(&Patience::default()));
     }
 }

@@ -2,6 +2,8 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails where it stands")]
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -168,4 +170,119 @@ async fn connections_have_places_until_they_go() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(served_again, "the place of one that went is the next one's");
+}
+
+/// Tells when it has gone.
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An endless answer at `/endless`, of which as many as the counter says are under way, and a short one.
+fn endless(open: &Arc<AtomicUsize>) -> axum::Router {
+    let open = Arc::clone(open);
+    let endless = move || {
+        open.fetch_add(1, Ordering::SeqCst);
+        let guard = Guard(Arc::clone(&open));
+        async move {
+            Body::from_stream(stream::repeat_with(move || {
+                let _ = &guard;
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; 400]))
+            }))
+        }
+    };
+    axum::Router::new().route("/endless", get(endless)).merge(short())
+}
+
+/// A connection of HTTP/2 on which each stream lets 1000 bytes come, until they are taken.
+async fn narrow(address: &ListenAddress) -> h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address.to_string()).await.expect("connected");
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(1000).handshake(stream).await.expect("HTTP/2");
+    drop(TaskTracker::new().spawn(connection));
+    client
+}
+
+/// Asks for `path`; gives the answer's body, of which nothing is taken yet.
+async fn ask(client: &h2::client::SendRequest<Bytes>, path: &str, headers: &[(&str, &str)]) -> h2::RecvStream {
+    let request =
+        headers.iter().fold(Request::get(format!("http://x{path}")), |r, (name, value)| r.header(*name, *value));
+    let mut client = client.clone().ready().await.expect("ready");
+    let (answer, _) = client.send_request(request.body(()).expect("built"), true).expect("sent");
+    answer.await.expect("answered").into_body()
+}
+
+/// How an answer ends: all bytes that came are counted, and none is taken.
+async fn end_of(mut body: h2::RecvStream) -> (usize, Option<h2::Reason>) {
+    let mut bytes = 0;
+    loop {
+        match body.data().await {
+            Some(Ok(data)) => bytes += data.len(),
+            Some(Err(error)) => return (bytes, error.reason()),
+            None => return (bytes, None),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_is_kept_though_nothing_is_taken() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let served = served(ServiceLayers::open("gateway").apply(endless(&open)), true).await;
+    let client = narrow(&served.address).await;
+    for kind in ["application/grpc", "application/json"] {
+        let body = ask(&client, "/endless", &[("grpc-timeout", "300m"), ("content-type", kind)]).await;
+        assert_eq!(open.load(Ordering::SeqCst), 1);
+        let ended = tokio::time::timeout(Duration::from_secs(20), end_of(body)).await.expect("it ends");
+        assert_eq!(ended, (1000, Some(h2::Reason::CANCEL)), "{kind}");
+        assert_eq!(open.load(Ordering::SeqCst), 0, "{kind}: what made it is let go");
+    }
+    assert_eq!(end_of(ask(&client, "/short", &[]).await).await, (6, None), "the connection goes on");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_not_taken_ends_by_itself_on_a_busy_connection() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let reader_timeout = Some(Duration::from_secs(1));
+    let options = ServeOptions { drain: Duration::ZERO, reader_timeout, ..ServeOptions::default() };
+    let served = served_with(endless(&open), true, options).await;
+    let client = narrow(&served.address).await;
+    let stalled = ask(&client, "/endless", &[]).await;
+    let mut slow = ask(&client, "/endless", &[]).await;
+    let busy = async {
+        let mut taken = 0;
+        while open.load(Ordering::SeqCst) > 1 || taken < 20 {
+            assert_eq!(end_of(ask(&client, "/short", &[]).await).await, (6, None));
+            let data = slow.data().await.expect("more").expect("who takes a little now and then is no such reader");
+            slow.flow_control().release_capacity(data.len()).expect("taken");
+            taken += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), busy).await.expect("the stalled one ends");
+    assert_eq!(end_of(stalled).await, (1000, Some(h2::Reason::CANCEL)));
+    assert_eq!(open.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_of_http_1_ends_when_nothing_is_taken() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let reader_timeout = Some(Duration::from_millis(500));
+    let late = "grpc-timeout: 500m\r\n";
+    for (reader_timeout, header) in [(reader_timeout, ""), (None, late)] {
+        let served =
+            served_with(endless(&open), true, ServeOptions { reader_timeout, ..ServeOptions::default() }).await;
+        let mut client = TcpStream::connect(served.address.to_string()).await.expect("connected");
+        let asked = format!("GET /endless HTTP/1.1\r\nhost: x\r\n{header}\r\n");
+        client.write_all(asked.as_bytes()).await.expect("sent");
+        client.readable().await.expect("an answer");
+        let ended = async {
+            while open.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("what made it is let go");
+    }
 }

@@ -36,7 +36,9 @@ pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<P
     }
     if let Some(server) = reach::named_server(cli) {
         return match server.parse::<ListenAddress>() {
-            Ok(ListenAddress::Unix(path)) if answers(&path).await? => Ok(Some(PeerChannel::unix(service, &path))),
+            Ok(ListenAddress::Unix(path)) if answers(&path).await? => {
+                Ok(Some(PeerChannel::unix(service, &path).asked_by(CLI)))
+            }
             Ok(ListenAddress::Unix(path)) => Err(nobody(cli, &format!("unix://{}", path.display()))),
             Ok(ListenAddress::Tcp(_)) | Err(_) => {
                 let message = format!("--server {server}: operators connect over a unix socket, or over TLS");
@@ -48,7 +50,7 @@ pub(crate) async fn connect(cli: &Cli, service: &'static str) -> Result<Option<P
     let own = [CONTROL, service].map(|name| dir.join(format!("{name}.sock")));
     for path in own.into_iter().chain(reach::sockets(cli, service)) {
         if answers(&path).await? {
-            return Ok(Some(PeerChannel::unix(service, &path)));
+            return Ok(Some(PeerChannel::unix(service, &path).asked_by(CLI)));
         }
     }
     Ok(None)

@@ -70,7 +70,7 @@ pub(crate) fn remote(cli: &Cli, service: &'static str, address: &str) -> Result<
             "name it as https://HOST:PORT",
         ));
     }
-    Ok(PeerChannel::network(service, address, &certificate(cli)?))
+    Ok(PeerChannel::network(service, address, &certificate(cli)?).asked_by(CLI))
 }
 
 /// Which service is at the server that `--server` names on the network, and a client for it.
@@ -80,7 +80,7 @@ pub(crate) async fn whoever(cli: &Cli, address: &str) -> Result<(&'static str, P
         let message = format!("the server at https://{address} does not answer: {error}");
         Failed::from(Failure::new(Reason::PeerUnavailable, CLI, message))
     })?;
-    Ok((service, PeerChannel::network(service, address, &mutual)))
+    Ok((service, PeerChannel::network(service, address, &mutual).asked_by(CLI)))
 }
 
 /// Sockets of `service` that the configuration names, beside those of the data directory.
@@ -168,7 +168,7 @@ impl Member {
     /// Asks whether it serves.
     pub(crate) async fn health(self) -> Result<(), Failure> {
         match self.at {
-            At::Socket(name, path) => check_health(PeerChannel::unix(name, &path)).await,
+            At::Socket(name, path) => check_health(PeerChannel::unix(name, &path).asked_by(CLI)).await,
             At::Host(channel) => check_health(channel).await,
             At::Unasked(failure) => Err(failure),
         }
@@ -187,7 +187,7 @@ pub(crate) fn members(cli: &Cli) -> Result<Vec<Member>, Failed> {
             |address: Option<&str>| address.and_then(|address| address.strip_prefix("unix://")).map(PathBuf::from);
         let at = match https(address).filter(|_| own != Some(name)) {
             Some(address) => match certificate(cli) {
-                Ok(mutual) => At::Host(PeerChannel::network(name, address, &mutual)),
+                Ok(mutual) => At::Host(PeerChannel::network(name, address, &mutual).asked_by(CLI)),
                 Err(failed) => At::Unasked(cause(failed)),
             },
             None => {

@@ -29,6 +29,20 @@ const DROPPED: &[&str] = &[
     "safety_identifier",
     "user",
 ];
+/// Fields that need state which the Codex backend keeps for nobody: it stores nothing. Left out, another question would be
+/// answered than the one that was asked.
+const REFUSED: &[&str] = &["previous_response_id", "conversation", "background"];
+/// Fields that the Codex backend refuses, with the values that ask for what happens anyway. With another value they go out,
+/// and the backend says what it thinks of them.
+const ASKING_NOTHING: &[(&str, &[&str])] = &[
+    ("previous_response_id", &["null"]),
+    ("conversation", &["null"]),
+    ("background", &["null", "false"]),
+    ("truncation", &["null", "\"disabled\""]),
+    ("prompt", &["null"]),
+    ("max_tool_calls", &["null"]),
+    ("top_logprobs", &["null", "0"]),
+];
 /// Fields of a Responses request that a compaction does not have: nothing is streamed, stored or added to it.
 const NOT_COMPACT: &[&str] = &["stream", "stream_options", "store", "include", "tool_choice"];
 /// Without it a later turn, possibly on another account, could not carry the reasoning on: nothing is stored upstream.
@@ -67,6 +81,8 @@ pub(crate) fn edit(rules: Rules, model: &str, body: &[u8]) -> Result<Edited, Fai
     }
     let mut dropped = Vec::new();
     if kind == TargetKind::ChatgptCodex {
+        fields.0.retain(|(name, value)| !asks_nothing(name, value));
+        refuse(&fields)?;
         if compact {
             dropped = drop_fields(&mut fields, NOT_COMPACT);
         } else {
@@ -184,6 +200,21 @@ fn drop_fields(fields: &mut Fields<'_>, unknown: &[&str]) -> Vec<String> {
     let dropped = unknown.iter().filter(asks).map(|name| (*name).to_owned()).collect();
     fields.0.retain(|(name, _)| !unknown.contains(&name.as_str()));
     dropped
+}
+
+fn asks_nothing(name: &str, value: &str) -> bool {
+    ASKING_NOTHING.iter().any(|(field, values)| *field == name && values.contains(&value))
+}
+
+fn refuse(fields: &Fields<'_>) -> Result<(), Failure> {
+    let Some(name) = REFUSED.iter().find(|name| fields.get(name).is_some()) else { return Ok(()) };
+    let message = format!("`{name}` is not served by a subscription: its backend stores no responses");
+    let next = if *name == "background" {
+        "leave it out and read the stream"
+    } else {
+        "send the whole conversation in `input`"
+    };
+    Err(Failure::new(Reason::Unsupported, service::TRANSPORT, message).param(*name).next_step(next))
 }
 
 /// A JSON string.

@@ -10,7 +10,8 @@ use proto::transport::v1::SealedCredential;
 use proto::transport::v1::transport_service_server::TransportServiceServer;
 use service_kit::admin::{Readiness, Upkeep};
 use service_kit::{
-    ByteRoom, CallRoom, DataDir, Full, KeyFileError, MAX_MESSAGE_BYTES, Mounted, SealKey, SecretKey, ServiceLayers,
+    ByteRoom, CallRoom, DataDir, Full, KeyFileError, MAX_CALL_BYTES, MAX_MESSAGE_BYTES, Mounted, SealKey, SecretKey,
+    ServiceLayers,
 };
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -178,7 +179,7 @@ impl TransportService {
     /// Its gRPC service, open to processes of the same user only.
     pub fn mounted(&self) -> Mounted {
         let server = TransportServiceServer::new(Grpc(Arc::clone(&self.inner)))
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(MAX_CALL_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         Mounted::new().add(server).counted(&self.inner.bodies).layered(ServiceLayers::trusted(service::TRANSPORT))
     }

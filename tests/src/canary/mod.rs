@@ -11,7 +11,7 @@
 //!
 //! | place | where |
 //! |---|---|
-//! | logs, at every level | `gather`: `logs/` (CI runs every suite once more at trace level: `SWITCHBOARD_E2E_TRACE`) |
+//! | logs, at every level | `gather`: `logs/` (CI runs the suites once more at trace level: `SWITCHBOARD_E2E_TRACE`) |
 //! | OTLP exports | `Home::export_to`: all that a collector takes in |
 //! | error texts | `Output::of` (commands), `Http` and `grpc::connect` (both faces, bodies and headers) |
 //! | `Debug` | trace logs show messages by it; `proto::redact` and `conformance::tokens` hold it by themselves |

@@ -1,7 +1,7 @@
 //! Codex CLI, with the configuration that README gives, through `POST /v1/responses`.
 
 use codex_sim::{RecordedRequest, Scenario};
-use e2e::{Collector, Home, Output, Span, eventually};
+use e2e::{Collector, Home, Output, Span, eventually_async};
 use serde_json::Value;
 
 use crate::{ACCOUNT, Place, outcome, tools};
@@ -166,7 +166,7 @@ in_each_topology! {
         let place = Place::start(topology).await;
         place.sim.state().set_scenario(ACCOUNT, Some(Scenario::ServerError));
         let recovers = async {
-            eventually("the gateway has tried again", || place.upstream().len() >= 2).await;
+            eventually_async("a whole call has failed", async || !place.outcomes().await.is_empty()).await;
             place.sim.state().set_scenario(ACCOUNT, None);
         };
         let (output, ()) = tokio::join!(place.codex("Reply exactly: OK", &[]), recovers);

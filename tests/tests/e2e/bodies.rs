@@ -36,6 +36,35 @@ e2e::in_each_topology! {
         assert_eq!(world.upstream().len(), 1);
     }
 
+    /// A limit that was raised counts for all services; and a body that grows beyond it when it is translated is refused as
+    /// too large, by no egress's fault.
+    async fn the_limit_is_of_what_is_sent_upstream(topology) {
+        let (world, _) = World::with_login().await;
+        world.home.set("gateway.max_body_bytes", (100 * 1024 * 1024).to_string());
+        let switchboard = world.start(topology).await;
+        let http = switchboard.http();
+        let ask = async |path: &str, body: String| {
+            let request = http.request(Method::POST, path).header("content-type", "application/json");
+            Answer::of(request.header("content-encoding", "zstd").body(zstd::encode_all(body.as_bytes(), 1).expect("packed"))).await
+        };
+        let image = format!("data:image/png;base64,{}", "A".repeat(82 * 1024 * 1024));
+        let content = json!([{ "type": "input_text", "text": "Reply exactly: OK" }, { "type": "input_image", "image_url": image }]);
+        let large = json!({ "model": MODEL, "input": [{ "role": "user", "content": content }] }).to_string();
+        // All of ours let it pass; the upstream has a limit of its own, and says so.
+        let refused = ask("/v1/responses", large).await.is(413).json();
+        assert_eq!((&refused["error"]["reason"], &refused["error"]["service"]), (&"REQUEST_TOO_LARGE".into(), &"upstream".into()));
+
+        let many = r#"{"role":"user","content":""},"#.repeat(45 * 1024 * 1024 / 29);
+        let grows = format!(r#"{{"model":"{MODEL}","messages":[{many}{{"role":"user","content":"Hello"}}]}}"#);
+        let asked = world.upstream().len();
+        let refused = ask("/v1/chat/completions", grows).await.is(413).json();
+        assert_eq!((&refused["error"]["reason"], &refused["error"]["service"]), (&"REQUEST_TOO_LARGE".into(), &"gateway".into()));
+        assert_eq!(world.upstream().len(), asked);
+        let status = switchboard.cli(&["models", "status", "--json"]).await.ok().json();
+        let open = status["egresses"].as_array().is_some_and(|all| all.iter().any(|one| one["circuit"] != "closed"));
+        assert!(!open, "{status}");
+    }
+
     /// A request that is refused unread takes no other one with it: the connection that clients reuse stays.
     async fn a_connection_outlives_a_refusal(topology) {
         let (world, _) = World::with_login().await;

@@ -29,8 +29,12 @@ async fn served(switchboard: &Switchboard) {
 
 /// How many connections the gateway has closed for this reason.
 async fn closed(switchboard: &Switchboard, why: &str) -> u64 {
+    counted(switchboard, "connections_closed", why).await
+}
+
+async fn counted(switchboard: &Switchboard, what: &str, why: &str) -> u64 {
     let page = Http::new(&switchboard.admin_url(Part::Gateway), None).get("/metrics").await.is(200).text();
-    let line = format!("switchboard_connections_closed_total{{why=\"{why}\"}} ");
+    let line = format!("switchboard_{what}_total{{why=\"{why}\"}} ");
     page.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok()).unwrap_or(0)
 }
 
@@ -184,6 +188,7 @@ e2e::in_each_topology! {
             asked.extend(frame(DATA, END_STREAM, 1, endless.as_bytes()));
             let said = answer2(address, &[(4, 0)], &asked).await;
             assert!(frames(&said).iter().all(|frame| frame.kind != DATA), "not a byte was asked for");
+            assert!(frames(&said).iter().any(|frame| frame.stream == 1 && frame.kind == RST_STREAM), "it is reset");
         };
         let waiting = async {
             let half = frame(HEADERS, 0, 1, &field(":method", "POST"));
@@ -212,9 +217,11 @@ e2e::in_each_topology! {
         deaf.readable().await.expect("an answer");
         eventually("nobody is waited for", || world.sim.state().open_streams() == 0).await;
         served(&switchboard).await;
-        for (why, least) in [("headers", 3), ("idle", 3), ("reader", 2)] {
+        for (why, least) in [("headers", 3), ("idle", 3), ("reader", 1)] {
             eventually_async("the metrics tell", async || closed(&switchboard, why).await >= least).await;
         }
+        let reset = async || counted(&switchboard, "streams_reset", "reader").await >= 1;
+        eventually_async("the metrics tell of the stream that was reset", reset).await;
     }
 
     /// Small bodies that would become large ones, of agents and of strangers.

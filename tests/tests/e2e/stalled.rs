@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::{Switchboard, eventually, stream_question};
+use e2e::{Http, Part, Switchboard, eventually, eventually_async, stream_question};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::task::TaskTracker;
+use tonic::{Code, Request};
 
 use crate::support::{MODEL, World, streamed};
 
@@ -166,5 +167,29 @@ e2e::in_each_topology! {
         assert!(held <= HELD + CLIENTS_OWN, "{} KiB are held for a caller over gRPC", held / 1024);
         drop(messages);
         spring.until_dry().await;
+    }
+
+    /// A caller's deadline holds though nothing is taken, over HTTP/2 and on every hop: the upstream and its place are let
+    /// go, and the stream ends.
+    async fn a_deadline_is_kept_though_its_caller_has_stopped_reading(topology) {
+        let (world, _) = World::with_login().await;
+        let spring = Spring::start().await;
+        world.home.set("targets.chatgpt-codex.base_url", format!("{:?}", spring.url));
+        let switchboard = world.start(topology).await;
+        let mut asked = Request::new(stream_question(MODEL, "Hello"));
+        asked.set_timeout(Duration::from_secs(5));
+        let mut messages = switchboard.grpc().respond(asked).await.expect("a stream").into_inner();
+        messages.message().await.expect("no error").expect("an event");
+        spring.until_dry().await;
+        let open = "switchboard_open_streams 0";
+        let metrics = Http::new(&switchboard.admin_url(Part::Gateway), None);
+        eventually_async("its place is free", async || metrics.get("/metrics").await.text().contains(open)).await;
+        let ended = loop {
+            match messages.message().await {
+                Ok(message) => assert!(message.is_some(), "it does not end as if it were whole"),
+                Err(status) => break status.code(),
+            }
+        };
+        assert!([Code::Cancelled, Code::DeadlineExceeded].contains(&ended), "{ended}");
     }
 }

@@ -7,7 +7,7 @@ use crate::problem::Problem;
 use crate::types::{Config, Gateway, Seconds};
 
 /// A request with a few images is some megabytes; beyond a gigabyte somebody confused the unit.
-const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=1024 * 1024 * 1024;
+const BODY_BYTES: std::ops::RangeInclusive<usize> = 1024..=crate::MAX_BODY_BYTES;
 
 /// Twice this is the time for which one refresh keeps others off, which may not be longer than what the store grants (an
 /// hour).

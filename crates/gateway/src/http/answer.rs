@@ -103,15 +103,31 @@ pub(super) async fn serve<D: Dialect>(core: Arc<Core>, request: Request) -> Resp
 
 async fn read<D: Dialect>(core: &Core, headers: &HeaderMap, body: Body, held: Held) -> Result<(Ask, D), Failure> {
     let limits = Limits { bytes: core.max_body_bytes, patience: core.body_timeout };
-    let body = super::body::read(headers, body, held, limits).await?;
-    let large = body.len() >= LARGE_BODY_BYTES;
+    let body = super::body::read(headers, body, held.clone(), limits).await?;
+    let came = body.len();
     let incoming = Incoming { body, passing: headers::passing(headers), session: headers::session(headers) };
-    if !large {
-        return D::read(incoming);
+    let read = if came < LARGE_BODY_BYTES {
+        D::read(incoming)?
+    } else {
+        let read = tokio::task::spawn_blocking(move || D::read(incoming)).await;
+        let failed = |e| Failure::new(Reason::Internal, service::GATEWAY, format!("the body could not be read: {e}"));
+        read.map_err(failed)??
+    };
+    // What is held from now on is the request that was made of it.
+    let made = read.0.body.len();
+    if made > core.max_body_bytes {
+        return Err(translated_too_large(came, made, core.max_body_bytes));
     }
-    let read = tokio::task::spawn_blocking(move || D::read(incoming)).await;
-    let failed = |e| Failure::new(Reason::Internal, service::GATEWAY, format!("the body could not be read: {e}"));
-    read.map_err(failed)?
+    held.grow(made.saturating_sub(came))?;
+    Ok(read)
+}
+
+fn translated_too_large(came: usize, made: usize, limit: usize) -> Failure {
+    let message = format!(
+        "the body of {came} bytes has {made} as a request of the Responses API, and the limit is {limit} bytes: many small \
+         messages grow most"
+    );
+    Failure::new(Reason::RequestTooLarge, service::GATEWAY, message)
 }
 
 /// A streamed answer whose body is `events`, kept alive where it is silent.

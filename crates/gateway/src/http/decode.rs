@@ -38,9 +38,13 @@ impl Coding {
     ///
     /// UNSUPPORTED for any other one.
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Failure> {
-        let Some(named) = headers.get(header::CONTENT_ENCODING) else { return Ok(Self::Identity) };
+        let mut all = headers.get_all(header::CONTENT_ENCODING).iter();
+        let Some(named) = all.next() else { return Ok(Self::Identity) };
+        // Several lines are one after the other, as several names in a line are.
+        let several = all.next().is_some();
         let known = [("identity", Self::Identity), ("gzip", Self::Gzip), ("zstd", Self::Zstd)];
-        let found = known.iter().find(|(name, _)| named.as_bytes().trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
+        let is = |name: &str| named.as_bytes().trim_ascii().eq_ignore_ascii_case(name.as_bytes());
+        let found = known.iter().find(|(name, _)| !several && is(name));
         found.map(|(_, coding)| *coding).ok_or_else(|| {
             let message = format!("the content-encoding {named:?} is not served; send zstd, gzip or none");
             Failure::new(Reason::Unsupported, service::GATEWAY, message).param("content-encoding")

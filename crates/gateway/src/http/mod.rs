@@ -72,9 +72,7 @@ async fn no_upgrade(request: Request) -> Response {
     let upgrade =
         request.headers().get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !upgrade {
-        let mut response = wrong_method(request).await;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
-        return response;
+        return wrong_method(request).await;
     }
     let failure = Failure::new(Reason::Unsupported, service::GATEWAY, "WebSockets are not served here")
         .next_step("send the request with POST over HTTP; answers stream as server-sent events");
@@ -93,6 +91,10 @@ async fn wrong_method(request: Request) -> Response {
         .next_step("use the method that the Allow header names");
     let mut response = failure_response(&failure, 0);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    if request.uri().path().ends_with("/responses") {
+        // GET is there to refuse WebSockets.
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    }
     response
 }
 

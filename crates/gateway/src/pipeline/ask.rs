@@ -51,12 +51,6 @@ struct Read<'a> {
     stream: Option<&'a RawValue>,
     #[serde(borrow)]
     prompt_cache_key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    previous_response_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    conversation: Option<&'a RawValue>,
-    #[serde(borrow)]
-    background: Option<&'a RawValue>,
 }
 
 impl Ask {
@@ -64,8 +58,7 @@ impl Ask {
     ///
     /// # Errors
     ///
-    /// REQUEST_INVALID for what is no JSON object in UTF-8 or has a field of the wrong type, UNSUPPORTED for a field
-    /// that we cannot honour; both name the field.
+    /// REQUEST_INVALID for what is no JSON object in UTF-8 or has a field of the wrong type, naming the field.
     pub(crate) fn from_body(body: Bytes, headers: Vec<Header>, session: Option<String>) -> Result<Self, Failure> {
         let text = std::str::from_utf8(&body)
             .map_err(|e| invalid(format!("the body is not UTF-8: byte {} is wrong", e.valid_up_to())))?;
@@ -74,7 +67,6 @@ impl Ask {
         }
         let read: Read<'_> =
             serde_json::from_str(text).map_err(|e| invalid(format!("the body is not valid JSON: {e}")))?;
-        read.refuse_unsupported()?;
         let model = field::<String>("model", read.model)?.unwrap_or_default();
         let stream = field::<bool>("stream", read.stream)?.unwrap_or(false);
         let key = field::<String>("prompt_cache_key", read.prompt_cache_key)?;
@@ -136,27 +128,6 @@ impl Words<'_> {
     }
 }
 
-impl Read<'_> {
-    /// What would need state that this gateway does not keep. Ignoring it would answer another question than the one
-    /// that was asked.
-    fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let given = |value: Option<&RawValue>| value.is_some_and(|v| v.get() != "null");
-        for (name, value) in [("previous_response_id", self.previous_response_id), ("conversation", self.conversation)]
-        {
-            if given(value) {
-                let message = format!("`{name}` is not served: no responses are stored");
-                let failure = Failure::new(Reason::Unsupported, service::GATEWAY, message).param(name);
-                return Err(failure.next_step("send the whole conversation in `input`"));
-            }
-        }
-        if field::<bool>("background", self.background)? == Some(true) {
-            let message = "`background: true` is not served: no responses are stored";
-            return Err(Failure::new(Reason::Unsupported, service::GATEWAY, message).param("background"));
-        }
-        Ok(())
-    }
-}
-
 /// A session only has to be the same each time: a long one is told by its hash.
 fn bounded(session: String) -> String {
     if session.len() <= MAX_SESSION { session } else { blake3::hash(session.as_bytes()).to_hex().to_string() }
@@ -191,7 +162,8 @@ mod tests {
         let ask = body(text).unwrap();
         assert_eq!((ask.model.as_str(), ask.stream, ask.session.as_str()), ("codex/gpt-5.5", true, "s"));
         assert_eq!(ask.body, text.as_bytes());
-        assert_eq!(body(r#"{"previous_response_id":null,"background":false}"#).map(|a| a.model), Ok(String::new()));
+        let stateful = r#"{"previous_response_id":"r","background":true}"#;
+        assert_eq!(body(stateful).map(|a| a.body), Ok(Bytes::from_static(stateful.as_bytes())), "its target decides");
     }
 
     #[test]
@@ -202,9 +174,6 @@ mod tests {
             ("{\"model\":", Reason::RequestInvalid, None),
             ("{\"model\":5}", Reason::RequestInvalid, Some("model")),
             ("{\"stream\":\"yes\"}", Reason::RequestInvalid, Some("stream")),
-            ("{\"previous_response_id\":\"r\"}", Reason::Unsupported, Some("previous_response_id")),
-            ("{\"conversation\":{\"id\":\"c\"}}", Reason::Unsupported, Some("conversation")),
-            ("{\"background\":true}", Reason::Unsupported, Some("background")),
         ] {
             let failure = body(text).unwrap_err();
             assert_eq!((failure.reason, failure.param.as_deref()), (reason, param), "{text}: {}", failure.message);

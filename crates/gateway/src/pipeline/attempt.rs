@@ -77,11 +77,7 @@ impl Attempt {
                 None => self.receive(budget).await,
             };
             match received {
-                Received::Chunk(chunk) if is_silent(&chunk.data) => {
-                    if !held.take_silent(chunk) {
-                        return self.answer(held, None);
-                    }
-                }
+                Received::Chunk(chunk) if is_silent(&chunk.data) => held.take_silent(chunk),
                 Received::Chunk(chunk) => {
                     self.failed_event |= chunk.only_failure;
                     if !held.take(chunk) || !hold {

@@ -64,11 +64,13 @@ impl Hold {
         nothing_yet && self.bytes <= MAX_BYTES
     }
 
-    /// Takes a chunk without an event. It waits for the first event, however long that takes. False if it is too much.
-    pub(crate) fn take_silent(&mut self, chunk: Chunk) -> bool {
-        self.bytes += chunk.data.len();
-        self.chunks.push(chunk);
-        self.bytes <= MAX_BYTES
+    /// Takes a chunk without an event. It waits for the first event, however long that takes; what is too much is let go of:
+    /// it says nothing, and while nothing is said another attempt is possible.
+    pub(crate) fn take_silent(&mut self, chunk: Chunk) {
+        if self.bytes + chunk.data.len() <= MAX_BYTES {
+            self.bytes += chunk.data.len();
+            self.chunks.push(chunk);
+        }
     }
 
     /// When holding must end.
@@ -114,7 +116,12 @@ mod tests {
         assert!(is_silent(b": keep-alive\n\n") && is_silent(b"\r\n:\r\n\r\n") && is_silent(b""));
         assert!(!is_silent(CREATED.as_bytes()) && !is_silent(b": x\n\ndata: y\n\n") && !is_silent(b"event: x\n\n"));
         let mut hold = Hold::default();
-        assert!(hold.take_silent(chunk(": x\n\n")) && hold.until().is_none());
-        assert!(!hold.take_silent(chunk(&":".repeat(MAX_BYTES))));
+        hold.take_silent(chunk(": x\n\n"));
+        // Too much is let go of, and nothing else.
+        hold.take_silent(chunk(&":".repeat(MAX_BYTES)));
+        hold.take_silent(chunk(": y\n\n"));
+        assert!(hold.until().is_none());
+        let held: Vec<Bytes> = hold.release().into_iter().map(|chunk| chunk.data).collect();
+        assert_eq!(held.concat(), b": x\n\n: y\n\n");
     }
 }

@@ -137,6 +137,8 @@ pub(crate) struct FakeAuth {
     /// Reports that are refused before one is taken.
     pub(crate) deaf: AtomicUsize,
     pub(crate) verified: AtomicUsize,
+    /// True while questions about keys that are none are not answered.
+    pub(crate) strangers_wait: AtomicBool,
     /// What is said of every key beside its agent and models.
     pub(crate) key: Mutex<VerifyKeyResponse>,
     /// Why no key is verified.
@@ -290,6 +292,9 @@ impl BindingService for FakeAuth {
             () if named(KEY) => "main",
             () if named(OTHER_KEY) => "other",
             () => {
+                while self.strangers_wait.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
                 let failure = Failure::new(Reason::AgentKeyInvalid, service::AUTH, "no live key has this hash");
                 return Err(status_from_failure(&failure));
             }

@@ -152,6 +152,11 @@ pub fn connection_closed(why: &'static str) {
     metrics::counter!(names::CONNECTIONS_CLOSED, "why" => why).increment(1);
 }
 
+/// A stream of a connection was reset because its client took nothing of it; `why` is one of [`names::RESET_REASONS`].
+pub fn stream_reset(why: &'static str) {
+    metrics::counter!(names::STREAMS_RESET, "why" => why).increment(1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

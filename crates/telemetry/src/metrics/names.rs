@@ -60,8 +60,13 @@ pub const SHED_KINDS: [&str; 12] = [
 /// Counter: connections that were closed on their client, or never served; label `why`: one of [`CLOSED_REASONS`].
 pub const CONNECTIONS_CLOSED: &str = "switchboard_connections_closed_total";
 /// The values of its label: no place, no word or no headers in time, no TLS in time or none that works, no request for too
-/// long, an answer that nobody takes, and what is no HTTP or an attack on it.
-pub const CLOSED_REASONS: [&str; 6] = ["full", "headers", "tls", "idle", "reader", "protocol"];
+/// long, an answer that nobody takes (over HTTP/1: for too long, or until the caller's deadline), and what is no HTTP or an
+/// attack on it.
+pub const CLOSED_REASONS: [&str; 7] = ["full", "headers", "tls", "idle", "reader", "deadline", "protocol"];
+/// Counter: streams of HTTP/2 that were reset because nobody took anything of them; label `why`: one of [`RESET_REASONS`].
+pub const STREAMS_RESET: &str = "switchboard_streams_reset_total";
+/// The values of its label: for too long, and until the caller's deadline.
+pub const RESET_REASONS: [&str; 2] = ["reader", "deadline"];
 /// Gauge: requests that are being answered over this process's listeners, but for the admin port.
 pub const OPEN_STREAMS: &str = "switchboard_open_streams";
 /// Gauge: connections that are open at them.
@@ -89,6 +94,7 @@ pub(super) fn describe_counted() {
     describe_counter!(RETRIES_REFUSED, "Attempts not made because the retry budget was spent");
     describe_counter!(SHED, "Refused because there was no room for it");
     describe_counter!(CONNECTIONS_CLOSED, "Connections closed on their client, or never served");
+    describe_counter!(STREAMS_RESET, "Streams of HTTP/2 reset because their client took nothing of them");
     describe_histogram!(ANSWER_TO_COMMIT, Unit::Seconds, "From the identity provider's answer to its commit");
 }
 

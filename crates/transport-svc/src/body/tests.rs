@@ -36,6 +36,33 @@ fn the_rules_of_the_codex_backend() {
 }
 
 #[test]
+fn what_needs_stored_responses_is_refused_by_the_codex_backend_alone() {
+    for (field, value) in
+        [("previous_response_id", json!("r")), ("conversation", json!({})), ("background", json!(true))]
+    {
+        let body = json!({ "input": [], field: value }).to_string();
+        let refused = edit(TargetKind::ChatgptCodex, true, "m", body.as_bytes()).expect_err("refused");
+        assert_eq!((refused.reason, refused.param.as_deref()), (Reason::Unsupported, Some(field)));
+        let passed = edit(TargetKind::OpenaiApi, true, "m", body.as_bytes()).expect("good");
+        let passed: Value = serde_json::from_slice(&passed.body).expect("JSON");
+        assert_eq!(passed[field], value);
+    }
+}
+
+#[test]
+fn what_asks_for_nothing_is_left_out_without_a_word() {
+    let body = r#"{"previous_response_id":null,"conversation":null,"background":false,"truncation":"disabled","prompt":null,
+        "max_tool_calls":null,"top_logprobs":0,"input":[],"reasoning":null}"#;
+    let edited = edit(TargetKind::ChatgptCodex, true, "m", body.as_bytes()).expect("good");
+    assert!(edited.dropped.is_empty(), "{:?}", edited.dropped);
+    assert_eq!(
+        edited.body.as_ref(),
+        br#"{"input":[],"reasoning":null,"model":"m","stream":true,"store":false,"include":["reasoning.encrypted_content"]}"#
+    );
+    assert_eq!(codex(r#"{"input":[],"truncation":"auto"}"#, true)["truncation"], "auto", "the backend has the word");
+}
+
+#[test]
 fn other_targets_get_only_model_and_stream() {
     let body = r#"{"input":"hi","store":true,"temperature":1,"include":7}"#;
     for kind in [TargetKind::OpenaiApi, TargetKind::Custom] {

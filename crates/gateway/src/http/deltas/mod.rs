@@ -94,6 +94,7 @@ pub(super) struct Reader {
 
 /// An item that has not finished.
 struct Open {
+    class: Class,
     /// Its place in the output.
     place: Option<u64>,
     id: Option<String>,
@@ -105,6 +106,24 @@ struct Open {
     refused: usize,
     /// Where in the reasoning the last piece was: the event's type and the part's number.
     part: Option<(bool, Option<u64>)>,
+}
+
+/// What an item is: where a server names neither its place nor its id, that and the order of events are all there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Message,
+    Reasoning,
+    Call,
+}
+
+impl Class {
+    fn of(item: &Item) -> Self {
+        match item.kind.as_str() {
+            "message" => Self::Message,
+            "reasoning" => Self::Reasoning,
+            _ => Self::Call,
+        }
+    }
 }
 
 impl Default for Reader {
@@ -152,12 +171,12 @@ impl Reader {
         match event.kind().as_str() {
             "response.output_text.delta" => {
                 let Some(delta) = parse::<Delta>(event) else { return };
-                let open = self.open_at(delta.output_index, delta.item_id);
+                let open = self.open_at(Class::Message, delta.output_index, delta.item_id);
                 self.tell_text(open, delta.delta, out);
             }
             "response.refusal.delta" => {
                 let Some(delta) = parse::<Delta>(event) else { return };
-                let open = self.open_at(delta.output_index, delta.item_id);
+                let open = self.open_at(Class::Message, delta.output_index, delta.item_id);
                 self.open[open].refused += delta.delta.len();
                 tell(Piece::Refusal, delta.delta, out);
             }
@@ -166,7 +185,7 @@ impl Reader {
             "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta" => {
                 let Some(delta) = parse::<Delta>(event) else { return };
                 // Without its beginning there is no name to call it by: it is told whole when it has finished.
-                let Some(open) = self.find(delta.output_index, delta.item_id.as_deref()) else { return };
+                let Some(open) = self.find(Class::Call, delta.output_index, delta.item_id.as_deref()) else { return };
                 let Some((index, kind)) = self.open[open].call else { return };
                 self.open[open].told += delta.delta.len();
                 tell(|text| Piece::CallInput(index, kind, text), delta.delta, out);
@@ -174,7 +193,7 @@ impl Reader {
             "response.output_item.added" => {
                 let Some(ItemEvent { output_index, item }) = parse(event) else { return };
                 if let Some(kind) = item.tool() {
-                    let open = self.open_at(output_index, item.id.clone());
+                    let open = self.open_at(Class::Call, output_index, item.id.clone());
                     self.begin_call(open, &item, kind, out);
                 }
             }
@@ -194,7 +213,7 @@ impl Reader {
     /// Reasoning comes as a summary, as it was thought, or as both: what comes first of an item is what is told of it.
     fn reasons(&mut self, delta: Option<Delta>, summary: bool, out: &mut Vec<Piece>) {
         let Some(delta) = delta else { return };
-        let open = self.open_at(delta.output_index, delta.item_id);
+        let open = self.open_at(Class::Reasoning, delta.output_index, delta.item_id);
         let part = (summary, if summary { delta.summary_index } else { delta.content_index });
         let next = match self.open[open].part {
             Some((other, _)) if other != summary => return,
@@ -207,17 +226,20 @@ impl Reader {
         tell(Piece::Reasoning, if next { format!("{BETWEEN}{}", delta.delta) } else { delta.delta }, out);
     }
 
-    /// The item at a place or with an id: servers leave out the one or the other.
-    fn find(&self, place: Option<u64>, id: Option<&str>) -> Option<usize> {
+    /// The item at a place or with an id: servers leave out the one or the other. Where either is without both, it is the last
+    /// of its class.
+    fn find(&self, class: Class, place: Option<u64>, id: Option<&str>) -> Option<usize> {
         let is_it =
             |open: &Open| (place.is_some() && open.place == place) || (id.is_some() && open.id.as_deref() == id);
-        self.open.iter().position(is_it)
+        let nameless = place.is_none() && id.is_none();
+        let may_be = |open: &Open| open.class == class && (nameless || (open.place.is_none() && open.id.is_none()));
+        self.open.iter().position(is_it).or_else(|| self.open.iter().rposition(may_be))
     }
 
     /// The same; a new one if it has not been seen.
-    fn open_at(&mut self, place: Option<u64>, id: Option<String>) -> usize {
-        self.find(place, id.as_deref()).unwrap_or_else(|| {
-            self.open.push(Open { place, id, call: None, told: 0, refused: 0, part: None });
+    fn open_at(&mut self, class: Class, place: Option<u64>, id: Option<String>) -> usize {
+        self.find(class, place, id.as_deref()).unwrap_or_else(|| {
+            self.open.push(Open { class, place, id, call: None, told: 0, refused: 0, part: None });
             self.open.len() - 1
         })
     }
@@ -244,7 +266,7 @@ impl Reader {
     /// Tells of a finished item what its deltas have not told.
     fn finish_item(&mut self, place: Option<u64>, item: Item, out: &mut Vec<Piece>) {
         self.finished += 1;
-        let open = self.open_at(place, item.id.clone());
+        let open = self.open_at(Class::of(&item), place, item.id.clone());
         match item.kind.as_str() {
             "message" => {
                 let text = rest(item.text(), self.open[open].told);

@@ -143,3 +143,29 @@ fn what_no_item_event_tells_is_in_the_response() {
     let (pieces, reader) = read_stream("data: {oops\n\ndata: [DONE]\n\n");
     assert!(pieces.is_empty() && reader.end().is_none());
 }
+
+#[test]
+fn items_without_place_and_id_are_told_once() {
+    let delta = |text: &str| serde_json::json!({ "type": "response.output_text.delta", "delta": text });
+    let thought = |text: &str| serde_json::json!({ "type": "response.reasoning_text.delta", "delta": text });
+    let done = |id: Option<&str>, text: &str| {
+        serde_json::json!({ "type": "response.output_item.done",
+            "item": { "type": "message", "id": id, "content": [{ "type": "output_text", "text": text }] } })
+    };
+    let pondered = serde_json::json!({ "type": "response.output_item.done", "item": { "type": "reasoning",
+        "summary": [], "content": [{ "text": "hm" }] } });
+    for id in [None, Some("msg_1")] {
+        let events =
+            [thought("h"), thought("m"), pondered.clone(), delta("a"), delta("b"), done(id, "ab."), delta("c")];
+        let expected = [
+            Piece::Reasoning("h".into()),
+            Piece::Reasoning("m".into()),
+            text("a"),
+            text("b"),
+            text("."),
+            text("\n\nc"),
+        ];
+        let (pieces, reader) = read(&events);
+        assert_eq!((pieces.as_slice(), reader.open.len()), (expected.as_slice(), 1), "{id:?}");
+    }
+}
